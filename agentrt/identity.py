@@ -1,0 +1,129 @@
+"""Who makes a call: the join key between a framework and an engine.
+
+An `Identity` travels on the request itself (see `Identity.to_label`), so it crosses processes and is
+never later than the blocks it explains.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+DEFAULT_TENANT = "default"
+MAX_NAME_CHARS = 256
+"""Longer names are refused in labels: an id is a key, not a place for data."""
+
+MAX_LABEL_CHARS = 4096
+
+
+class SessionKey(NamedTuple):
+    """One conversation of one tenant."""
+
+    tenant: str
+    session: str
+
+
+class AgentKey(NamedTuple):
+    """A role with its own prompt, stable across sessions and processes."""
+
+    tenant: str
+    workload: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The caller of one LLM request or tool.
+
+    `agent` is the `/`-joined path of agent names (`supervisor/researcher`); `invocation` is one visit of
+    that agent in the session; `parent` is the agent that dispatched it, where known; `step` counts the
+    session's calls from 0.
+    """
+
+    session: str
+    agent: str
+    workload: str = "default"
+    tenant: str = DEFAULT_TENANT
+    invocation: str = ""
+    parent: str | None = None
+    step: int = 0
+
+    @property
+    def session_key(self) -> SessionKey:
+        """Key of the conversation, within its tenant."""
+        return SessionKey(self.tenant, self.session)
+
+    @property
+    def agent_key(self) -> AgentKey:
+        """Key of the role, across sessions."""
+        return AgentKey(self.tenant, self.workload, self.agent)
+
+    def to_label(self, **plan: float | str | None) -> str:
+        """Encode as the JSON string that travels in `vllm_xargs["agentrt"]`, with the call's plan.
+
+        A string, because vLLM refuses nested objects there; ASCII, so that it may also be a header.
+        """
+        fields: dict[str, Any] = {
+            "session": self.session,
+            "agent": self.agent,
+            "workload": self.workload,
+            "tenant": self.tenant,
+            "invocation": self.invocation,
+            "parent": self.parent,
+            "step": self.step,
+            **plan,
+        }
+        return json.dumps({k: v for k, v in fields.items() if v is not None}, separators=(",", ":"))
+
+    @classmethod
+    def from_label(cls, label: object) -> "Identity | None":
+        """Decode a label; None for anything that is not one (the engine then treats the call as unknown).
+
+        Never raises: labels arrive from any client. Unknown fields are ignored, so that an older engine
+        understands a newer client.
+        """
+        if not isinstance(label, str) or len(label) > MAX_LABEL_CHARS:
+            return None
+        try:
+            raw = json.loads(label)
+        except ValueError:
+            return None
+        if not isinstance(raw, dict):
+            return None
+        session, agent = _name(raw.get("session")), _name(raw.get("agent"))
+        if session is None or agent is None:
+            return None
+        step = raw.get("step")
+        return cls(
+            session=session,
+            agent=agent,
+            workload=_name(raw.get("workload")) or "default",
+            tenant=_name(raw.get("tenant")) or DEFAULT_TENANT,
+            invocation=_name(raw.get("invocation")) or "",
+            parent=_name(raw.get("parent")),
+            step=step if isinstance(step, int) and not isinstance(step, bool) else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """An edge: one agent handing to the next.
+
+    `how` tells how it was seen: `call` (a sub-agent or tool agent), `next` (named by a route, a `Command`, a
+    `Send` or an unconditional edge), `superstep` (inferred from order alone), `static` (declared, not seen), or
+    `entry` (the first agent of a run; `source` is then `START`). `weight` is the share of belief in (0, 1]
+    when several sources are possible.
+    """
+
+    source: str
+    target: str
+    how: str = "next"
+    weight: float = 1.0
+
+
+START = "__start__"
+END = "__end__"
+
+
+def _name(value: object) -> str | None:
+    """A usable name, or None."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS else None
