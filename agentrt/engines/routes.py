@@ -1,0 +1,232 @@
+"""The HTTP control plane `/v1/agentrt`, one implementation for every engine that serves HTTP.
+
+The routes read, bound and validate; a `ControlBackend` carries out. Nothing a client sends makes a route
+raise, and nothing the backend raises reaches a client as more than `503`. Errors look like
+`{"error": {"message": ..., "field": ...}}`, `field` only where one is at fault:
+
+    400 not JSON            409 another protocol version      413 body or number of actions too large
+    422 malformed           503 the engine could not be asked
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from agentrt.config import Settings
+from agentrt.engines.wire import (
+    PAYLOADS,
+    PREFIX,
+    PROTOCOL_VERSION,
+    Action,
+    ActionMessage,
+    ActionOutcome,
+    ActionReply,
+    Capabilities,
+    EngineStatus,
+    Name,
+    ResidencyReply,
+)
+from agentrt.identity import DEFAULT_TENANT
+
+logger = logging.getLogger("agentrt")
+
+_MAX_FIELD_CHARS = 200
+"""A field name in an error may be the client's own key: it is echoed, but not at any length."""
+
+_DRAIN_FACTOR = 8
+"""An oversized body is read and dropped up to this many times the limit, so that the client gets its 413
+and not a connection reset; beyond that the connection is given up."""
+
+
+class ControlBackend(Protocol):
+    """What an engine offers to its control plane. Methods may raise; the routes answer 503."""
+
+    async def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+
+    async def status(self) -> EngineStatus:
+        """How it stands now."""
+
+    async def residency(self, *, tenant: str, agent: str | None, session: str | None) -> ResidencyReply:
+        """Resident blocks by owner group, of one tenant."""
+
+    async def execute(self, message_id: str, actions: list[dict[str, Any]]) -> list[ActionOutcome]:
+        """Carry out validated actions; one outcome each, in order. Idempotent by `message_id`.
+
+        An action of an unknown type arrives with an empty payload, to be answered `rejected`.
+        """
+
+
+def control_routes(backend: Callable[[], ControlBackend], settings: Settings) -> list[Route]:
+    """Routes to add to a Starlette or FastAPI app. `backend` is asked for per request: it may come later."""
+    plane = _ControlPlane(backend, settings)
+    return [
+        Route(f"{PREFIX}/capabilities", plane.capabilities, methods=["GET"]),
+        Route(f"{PREFIX}/status", plane.status, methods=["GET"]),
+        Route(f"{PREFIX}/residency", plane.residency, methods=["GET"]),
+        Route(f"{PREFIX}/actions", plane.actions, methods=["POST"]),
+    ]
+
+
+class _Refusal(Exception):  # noqa: N818 - an answer, not a fault
+    """A request is answered with an error status."""
+
+    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.field = status, message, field
+
+
+class _ResidencyQuery(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    tenant: Name = DEFAULT_TENANT
+    agent: Name | None = None
+    session: Name | None = None
+
+
+class _ControlPlane:
+    def __init__(self, backend: Callable[[], ControlBackend], settings: Settings) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._logged: set[tuple[str, str]] = set()
+
+    async def capabilities(self, _: Request) -> Response:
+        try:
+            return _answer(await self._backend().capabilities())
+        except Exception as error:
+            return self._unavailable("capabilities", error)
+
+    async def status(self, _: Request) -> Response:
+        try:
+            return _answer(await self._backend().status())
+        except Exception as error:
+            return self._unavailable("status", error)
+
+    async def residency(self, request: Request) -> Response:
+        try:
+            query = _ResidencyQuery.model_validate(dict(request.query_params))
+            reply = await self._backend().residency(
+                tenant=query.tenant, agent=query.agent, session=query.session
+            )
+            return _answer(reply)
+        except ValidationError as error:
+            return _refuse(_malformed(error))
+        except Exception as error:
+            return self._unavailable("residency", error)
+
+    async def actions(self, request: Request) -> Response:
+        try:
+            body = await _read(request, self._settings.max_body_bytes)
+            message_id, actions = _parse(body, self._settings.max_actions)
+            outcomes = await self._backend().execute(message_id, actions)
+            return _answer(ActionReply(message_id=message_id, outcomes=outcomes))
+        except _Refusal as refusal:
+            return _refuse(refusal)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is left to read it
+        except Exception as error:
+            return self._unavailable("actions", error)
+
+    def _unavailable(self, route: str, error: Exception) -> Response:
+        kind = type(error).__name__
+        if (route, kind) not in self._logged:
+            self._logged.add((route, kind))
+            logger.error("agentrt: the engine could not answer %s; logged once", route, exc_info=error)
+        return _refuse(_Refusal(503, f"the engine could not answer ({kind}); see the server's log"))
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit_bytes:
+            chunks.append(chunk)
+        elif size > limit_bytes * _DRAIN_FACTOR:
+            break
+    if size > limit_bytes:
+        raise _Refusal(
+            413,
+            f"the body is larger than {limit_bytes} bytes (AGENTRT_MAX_BODY_BYTES); send it in parts",
+            "body",
+        )
+    return b"".join(chunks)
+
+
+def _parse(body: bytes, max_actions: int) -> tuple[str, list[dict[str, Any]]]:
+    """Message id and validated actions. Raises _Refusal."""
+    try:
+        raw = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _Refusal(400, f"the body is not JSON: {error}", "body") from None
+    if not isinstance(raw, dict):
+        raise _Refusal(422, "the body should be a JSON object", "body")
+    _check_protocol(raw)
+    actions = raw.get("actions")
+    if isinstance(actions, list) and len(actions) > max_actions:
+        raise _Refusal(
+            413, f"{len(actions)} actions, {max_actions} are allowed (AGENTRT_MAX_ACTIONS)", "actions"
+        )
+    try:
+        message = ActionMessage.model_validate(raw)
+    except ValidationError as error:
+        raise _malformed(error) from None
+    return message.message_id, [_validated(i, action) for i, action in enumerate(message.actions)]
+
+
+def _check_protocol(raw: Mapping[str, Any]) -> None:
+    """Look at the version before anything else: another protocol may have another shape."""
+    theirs = raw.get("protocol_version", PROTOCOL_VERSION)
+    if isinstance(theirs, str) and theirs != PROTOCOL_VERSION:
+        raise _Refusal(
+            409,
+            f"this server speaks agentrt protocol {PROTOCOL_VERSION}, the message is protocol {theirs[:20]}; "
+            "install the same agentrt version on both sides",
+            "protocol_version",
+        )
+
+
+def _validated(index: int, action: Action) -> dict[str, Any]:
+    model = PAYLOADS.get(action.action_type)
+    payload: dict[str, Any] = {}
+    if model is not None:
+        try:
+            payload = model.model_validate(action.payload).model_dump()
+        except ValidationError as error:
+            raise _malformed(error, "actions", index, "payload") from None
+    return {**action.model_dump(exclude={"payload"}), "payload": payload}
+
+
+def _malformed(error: ValidationError, *where: str | int) -> _Refusal:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    field = _path((*where, *first["loc"]))
+    return _Refusal(422, f"{field}: {first['msg']}{more}", field)
+
+
+def _path(parts: Sequence[str | int]) -> str:
+    path = ".".join(str(part) for part in parts) or "body"
+    return path if len(path) <= _MAX_FIELD_CHARS else f"{path[:_MAX_FIELD_CHARS]}..."
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _answer(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
+
+
+def _refuse(refusal: _Refusal) -> Response:
+    error = {"message": refusal.message}
+    if refusal.field is not None:
+        error["field"] = refusal.field
+    # ASCII escapes, because a client's own key may hold half a surrogate pair.
+    return Response(json.dumps({"error": error}), refusal.status, media_type="application/json")
