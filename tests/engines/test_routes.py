@@ -237,8 +237,7 @@ ACTION = st.fixed_dictionaries(
     optional={
         "action_id": st.text() | JSON,
         "action_type": st.sampled_from(["agentrt.kv.retain", "agentrt.signal.prior", "x"]) | JSON,
-        "payload": st.dictionaries(st.sampled_from(["session", "agent", "ttl_s", "edges", "zzz"]), JSON)
-        | JSON,
+        "payload": st.dictionaries(st.sampled_from(["session", "agent", "ttl_s", "edges", "zzz"]), JSON) | JSON,
     },
 )
 
