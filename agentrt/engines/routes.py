@@ -111,9 +111,7 @@ class _ControlPlane:
     async def residency(self, request: Request) -> Response:
         try:
             query = _ResidencyQuery.model_validate(dict(request.query_params))
-            reply = await self._backend().residency(
-                tenant=query.tenant, agent=query.agent, session=query.session
-            )
+            reply = await self._backend().residency(tenant=query.tenant, agent=query.agent, session=query.session)
             return _answer(reply)
         except ValidationError as error:
             return _refuse(_malformed(error))
@@ -170,9 +168,7 @@ def _parse(body: bytes, max_actions: int) -> tuple[str, list[dict[str, Any]]]:
     _check_protocol(raw)
     actions = raw.get("actions")
     if isinstance(actions, list) and len(actions) > max_actions:
-        raise _Refusal(
-            413, f"{len(actions)} actions, {max_actions} are allowed (AGENTRT_MAX_ACTIONS)", "actions"
-        )
+        raise _Refusal(413, f"{len(actions)} actions, {max_actions} are allowed (AGENTRT_MAX_ACTIONS)", "actions")
     try:
         message = ActionMessage.model_validate(raw)
     except ValidationError as error:
