@@ -105,9 +105,7 @@ class Arbiter:
     def __init__(self) -> None:
         self._next_id = 0
 
-    def rule(
-        self, proposals: Iterable[tuple[str, Proposal]], *, now: float, budget_tokens: int
-    ) -> list[Ruling]:
+    def rule(self, proposals: Iterable[tuple[str, Proposal]], *, now: float, budget_tokens: int) -> list[Ruling]:
         """Rule on (policy name, proposal) pairs at time `now`, spending at most `budget_tokens`."""
         ordered = sorted(proposals, key=_precedence)
         rulings: list[Ruling] = []
@@ -121,9 +119,7 @@ class Arbiter:
                 if proposal.kind is not ProposalKind.SIGNAL:
                     settled[proposal.target] = proposal
             rulings.append(
-                Ruling(
-                    ruling_id=self._next_id, at_s=now, policy=policy, proposal=proposal, verdict=verdict, why=why
-                )
+                Ruling(ruling_id=self._next_id, at_s=now, policy=policy, proposal=proposal, verdict=verdict, why=why)
             )
             self._next_id += 1
         return rulings

@@ -39,9 +39,10 @@ class TargetFields(_Message):
 
 
 class Score(TargetFields):
-    """`agentrt.kv.score`: overrule the value of the target's groups until the next call of the agent."""
+    """`agentrt.kv.score`: overrule the target's value for a while (a context: until its agent's next call)."""
 
     score: float = Field(ge=0, le=1, allow_inf_nan=False)
+    ttl_s: float = Field(60.0, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
 
 
 class Retain(TargetFields):

@@ -1,0 +1,288 @@
+"""The KV order of one block pool: ownership, value and queue, behind the few calls an engine has to make.
+
+An engine calls, in its own loop (nothing here is thread-safe, nothing here blocks):
+
+    order.take_over(free_blocks)          once: the queue to use instead of its own
+    order.call_started(...)               a request was admitted, with its hit blocks
+    order.blocks_stored(...)              blocks of a request became full and hashed
+    order.blocks_allocated(...)           blocks were handed out as new
+    order.block_evicted(...)              a block's hash was dropped
+    order.call_ended(...)                 a request finished or was aborted, before its blocks are freed
+    order.tick()                          every step
+
+A call of unknown identity owns nothing, so an engine without labelled traffic behaves as stock LRU. After a fault the
+queue is stock LRU and nothing here does anything any more.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentrt.identity import AgentKey, Identity, SessionKey
+from agentrt.kv.chains import AnchorChain, AnchorChains
+from agentrt.kv.groups import Kind, OwnerGroup
+from agentrt.kv.ownership import Ownership
+from agentrt.kv.queue import Block, OrderedFreeQueue
+from agentrt.kv.sessions import Sessions
+from agentrt.kv.value import Valuation
+
+logger = logging.getLogger("agentrt")
+
+REVALUE_PERIOD_S = 1.0
+_SILENCE_CACHE_TIMES = 4.0
+"""A session silent for this many cache times is over, as far as the cache is concerned."""
+
+
+@dataclass(slots=True)
+class _Call:
+    identity: Identity | None
+    warms: AgentKey | None = None
+
+
+class KVOrder:
+    """Order of eviction over `num_blocks` blocks of `block_size_tokens` tokens."""
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size_tokens: int,
+        clock: Callable[[], float],
+        retain_max_share: float = 0.5,
+    ) -> None:
+        self.num_blocks = num_blocks
+        self.block_size_tokens = block_size_tokens
+        self.retain_max_blocks = int(num_blocks * retain_max_share)
+        self.clock = clock
+        self.ownership = Ownership(num_blocks)
+        self.sessions = Sessions()
+        self.values = Valuation(self.sessions)
+        self.values.unknown_age_s = self._unknown_age_s
+        self.queue = OrderedFreeQueue((), self.ownership.group_of)
+        self.counters: dict[str, int] = {}
+        self._calls: dict[str, _Call] = {}
+        self._chains = AnchorChains(block_size_tokens)
+        self._next_round_s = 0.0
+        self._allocated = 0
+        self._round_s = clock()
+        self._ages: deque[tuple[int, float]] = deque(maxlen=512)
+
+    def take_over(self, free_blocks: Iterable[Block]) -> OrderedFreeQueue:
+        """Build the queue from the engine's free blocks, given in stock order."""
+        self.queue = OrderedFreeQueue(free_blocks, self.ownership.group_of)
+        return self.queue
+
+    # ---- the request path ---------------------------------------------------------------------------------
+
+    def call_started(
+        self,
+        call_id: str,
+        identity: Identity | None,
+        hit_blocks: Sequence[Block],
+        prompt_token_ids: Sequence[int] = (),
+        *,
+        cache_salt: str | None = None,
+        warms: AgentKey | None = None,
+    ) -> None:
+        """A request was admitted and its hit blocks are in use. Harmless when repeated (preemption).
+
+        `warms` marks our own warm-up of an agent's anchor: it teaches nothing and counts as no session.
+        """
+        if not self.queue.ordered:
+            return
+        now = self.clock()
+        first = call_id not in self._calls
+        self._calls[call_id] = _Call(identity, warms)
+        if warms is not None:
+            return
+        changed = self.ownership.touch(identity, hit_blocks, now) if hit_blocks else []
+        if identity is None:
+            self._revalue(changed, now)
+            return
+        if first:
+            for gone in self.sessions.call_started(call_id, identity, now):
+                self.ownership.end_session(gone)
+        for group in self.ownership.of_session(identity.session_key):
+            if group.kind is Kind.CONTEXT and group.agent == identity.agent_key and not group.stale:
+                group.override = None  # it was overruled until the agent's next call, which is this
+        self._chains.remember(identity.agent_key, self._anchor_head(hit_blocks), prompt_token_ids, cache_salt)
+        self._revalue([*changed, *self.ownership.of_session(identity.session_key)], now)
+        self._count("labelled_calls", 1 if first else 0)
+
+    def blocks_stored(self, call_id: str, blocks: Sequence[Block]) -> None:
+        """Blocks of that request became full and hashed."""
+        call = self._calls.get(call_id)
+        if call is None or not blocks or not self.queue.ordered:
+            return
+        now = self.clock()
+        if call.warms is not None:
+            group = self.ownership.store_anchor(call.warms, blocks, self._sharing(call.warms), now)
+        elif call.identity is None:
+            return  # blocks without a record are `unknown`
+        else:
+            group = self.ownership.store(call.identity, blocks, now)
+        self._revalue([group], now)
+
+    def call_ended(self, call_id: str) -> None:
+        """That request finished or was aborted; its blocks are about to be freed."""
+        call = self._calls.pop(call_id, None)
+        if call is None or call.identity is None or not self.queue.ordered:
+            return
+        now = self.clock()
+        session = call.identity.session_key
+        self.sessions.call_ended(session, call_id, now)
+        self._revalue(self.ownership.of_session(session), now)
+
+    def blocks_allocated(self, block_ids: Iterable[int]) -> None:
+        """Blocks were handed out as new: whoever owned them does not any more."""
+        forget = self.ownership.forget
+        if self.queue.ordered:
+            for block_id in block_ids:
+                forget(block_id)
+                self._allocated += 1
+
+    def block_evicted(self, block_id: int) -> None:
+        """A block's hash was dropped."""
+        if not self.queue.ordered:
+            return
+        group = self.ownership.owner(block_id)
+        self._count(f"evicted_{group.kind}_blocks")
+        self.ownership.forget(block_id)
+
+    def tick(self) -> None:
+        """Cheap; at most once a second it measures the load, forgets dead sessions and re-values every group."""
+        now = self.clock()
+        if now < self._next_round_s or not self.queue.ordered:
+            return
+        elapsed_s, self._round_s = now - self._round_s, now
+        if elapsed_s > 0 and self._allocated:
+            # Characteristic time: how long the pool lasts at the present rate of allocation.
+            current_s = min(max(self.num_blocks * elapsed_s / self._allocated, 0.05), 3600.0)
+            self.values.cache_time_s += 0.3 * (current_s - self.values.cache_time_s)
+        self._allocated = 0
+        self._ages.append((self.queue.time, now))
+        self._next_round_s = now + min(REVALUE_PERIOD_S, self.values.cache_time_s / 8)
+        for session in self.sessions.expire(now, least_silence_s=_SILENCE_CACHE_TIMES * self.values.cache_time_s):
+            self.ownership.end_session(session)
+        self.revalue_all()
+
+    # ---- control ------------------------------------------------------------------------------------------
+
+    def select(
+        self,
+        *,
+        tenant: str,
+        workload: str | None = None,
+        session: str | None = None,
+        agent: str | None = None,
+        invocation: str | None = None,
+    ) -> list[OwnerGroup]:
+        """Groups of a target: one session's contexts, one agent's anchors, or one agent's context in a session."""
+        if session is not None:
+            found = [g for g in self.ownership.of_session(SessionKey(tenant, session)) if g.kind is Kind.CONTEXT]
+        elif agent is not None:
+            found = [
+                g for g in self.ownership.groups() if g.kind is Kind.ANCHOR and g.agent and g.agent.tenant == tenant
+            ]
+        else:
+            return []
+        return [
+            g
+            for g in found
+            if (agent is None or (g.agent is not None and g.agent.agent == agent))
+            and (workload is None or g.agent is None or g.agent.workload == workload)
+            and (invocation is None or g.invocation == invocation)
+        ]
+
+    def revalue(self, groups: Iterable[OwnerGroup]) -> None:
+        """Bring the queue's keys of these groups up to date."""
+        self._revalue(groups, self.clock())
+
+    def revalue_all(self) -> None:
+        """Bring every group's key up to date."""
+        self.values.start_round()
+        self._revalue(self.ownership.groups(), self.clock())
+
+    def anchor_chain(self, key: AgentKey) -> AnchorChain | None:
+        """Tokens of an agent's anchor, or None when no two sessions have shared one."""
+        return self._chains.get(key)
+
+    def fault(self, where: str) -> None:
+        """A hook failed: plain LRU from here on, counted, logged once."""
+        self.queue.fail(where)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter shown in the status."""
+        self._count(name, by)
+
+    def status(self) -> dict[str, Any]:
+        """The part of `EngineStatus` the order knows; JSON-able."""
+        return {
+            "order": "agentrt" if self.queue.ordered else "lru",
+            "total_blocks": self.num_blocks,
+            "free_blocks": self.queue.num_free_blocks,
+            "cached_blocks": self.queue.num_cached_blocks,
+            "groups": self.ownership.num_groups,
+            "sessions": len(self.sessions),
+            "faults": self.queue.faults,
+            "anchors": self._chains.rows(),
+            "counters": dict(self.counters),
+        }
+
+    def residency(self, *, tenant: str, agent: str | None = None, session: str | None = None) -> list[dict[str, Any]]:
+        """Owner groups of a tenant, optionally of one agent or session; JSON-able `Residency` fields."""
+        rows: list[dict[str, Any]] = []
+        if not self.queue.ordered:
+            return rows
+        for group in self.ownership.groups():
+            owner = group.session.tenant if group.session else group.agent.tenant if group.agent else None
+            if not group.resident or owner != tenant:
+                continue
+            if agent is not None and (group.agent is None or group.agent.agent != agent):
+                continue
+            if session is not None and (group.session is None or group.session.session != session):
+                continue
+            rows.append(
+                {
+                    "kind": str(group.kind),
+                    "tenant": tenant,
+                    "workload": group.agent.workload if group.agent else None,
+                    "agent": group.agent.agent if group.agent else None,
+                    "session": group.session.session if group.session else None,
+                    "blocks": group.resident,
+                    "free_blocks": len(group.free),
+                    "value": group.value,
+                }
+            )
+        return rows
+
+    # ---- inside -------------------------------------------------------------------------------------------
+
+    def _revalue(self, groups: Iterable[OwnerGroup], now: float) -> None:
+        for group in groups:
+            self.queue.set_value(group, self.values.value_of(group, now))
+
+    def _anchor_head(self, hit_blocks: Sequence[Block]) -> Sequence[Block]:
+        """The leading hit blocks that several sessions share."""
+        owner = self.ownership.owner
+        for index, block in enumerate(hit_blocks):
+            if owner(block.block_id).kind is not Kind.ANCHOR:
+                return hit_blocks[:index]
+        return hit_blocks
+
+    def _sharing(self, agent: AgentKey) -> int:
+        """Sharing of an agent's best known anchor, for blocks computed ahead of need."""
+        return max((g.sharing for g in self.ownership.anchors_of(agent)), default=1)
+
+    def _unknown_age_s(self) -> float:
+        """Seconds since the oldest unclaimed free block was freed, to the resolution of a round."""
+        oldest = next(iter(self.ownership.unknown.free.values()), None)
+        if oldest is None:
+            return 0.0
+        freed_s = next((at for time, at in self._ages if time >= oldest), None)
+        return 0.0 if freed_s is None else self.clock() - freed_s
+
+    def _count(self, name: str, by: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + by

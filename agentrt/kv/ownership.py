@@ -1,0 +1,253 @@
+"""Which group owns which block, and how ownership changes as requests touch blocks.
+
+Rules, in the order they apply to a call of agent `g` in session `s`:
+
+1. A hit block is touched: its owner widens to what its touchers have in common (`groups`).
+2. Free blocks left behind in a context of `g` are stale when the call continued that context (it took over more than
+   it left): the agent came back without them, so they are the old tail of a prompt that was cut or rewritten.
+3. Newly stored blocks belong to context(s, g).
+
+Parallel invocations of one agent in one session have contexts of their own, so that one does not age the other.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from agentrt.identity import AgentKey, Identity, SessionKey
+from agentrt.kv.groups import Kind, OwnedBlock, OwnerGroup
+from agentrt.kv.queue import Block, FreeGroup
+
+_ContextKey = tuple[SessionKey, AgentKey | None, str]
+_AnchorKey = tuple[AgentKey | None, int]
+_Groups = dict[OwnerGroup, None]
+_Key = TypeVar("_Key")
+_ABSENT = object()
+
+
+class Ownership:
+    """Owner groups over a pool of `num_blocks` blocks. Memory is bounded by the pool and the live groups."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self.unknown = OwnerGroup(Kind.UNKNOWN)
+        self.group_of: list[FreeGroup] = [self.unknown] * num_blocks
+        """Per block id; what the free queue orders by."""
+        self._blocks: dict[int, OwnedBlock] = {}
+        self._contexts: dict[_ContextKey, OwnerGroup] = {}
+        self._anchors: dict[_AnchorKey, OwnerGroup] = {}
+        self._by_session: dict[SessionKey, _Groups] = {}
+        self._by_agent: dict[AgentKey | None, _Groups] = {}
+
+    # ---- the request path ---------------------------------------------------------------------------------
+
+    def touch(self, identity: Identity | None, blocks: Sequence[Block], now: float) -> list[OwnerGroup]:
+        """A call hit these blocks, head first (in use, not free). Returns the groups whose value may change."""
+        changed: _Groups = {}
+        taken: dict[OwnerGroup, int] = {}
+        fresh: dict[OwnerGroup, bool] = {}
+        settled: set[OwnerGroup] = set()
+        for block in blocks:
+            owned = self._blocks.get(block.block_id)
+            if owned is None:
+                owned = self._own(block.block_id, self._home(identity, now), identity)
+            group = owned.group
+            taken[group] = taken.get(group, 0) + 1
+            if group in settled:
+                continue
+            target = self._widened(owned, identity, now, fresh)
+            if target is not group:
+                self._move(block.block_id, owned, target)
+            elif group.kind is not Kind.ANCHOR or not fresh.get(group, True):
+                settled.add(group)  # this caller changes nothing about this group's other blocks either
+            changed[target] = None
+        if identity is not None:
+            changed |= self._age_left_behind(identity, taken, blocks, now)
+        return list(changed)
+
+    def store(self, identity: Identity | None, blocks: Iterable[Block], now: float) -> OwnerGroup:
+        """A call computed these blocks; returns their group."""
+        group = self._home(identity, now)
+        for block in blocks:
+            if block.block_id not in self._blocks:
+                self._own(block.block_id, group, identity)
+        return group
+
+    def store_anchor(self, agent: AgentKey, blocks: Iterable[Block], sharing: int, now: float) -> OwnerGroup:
+        """A warm-up computed these blocks for an agent's anchor."""
+        group = self._anchor(agent, sharing, now)
+        for block in blocks:
+            if block.block_id not in self._blocks:
+                self._own(block.block_id, group, None).sharers = 2**sharing
+        return group
+
+    def forget(self, block_id: int) -> None:
+        """A block caches nothing any more, or is handed out as new."""
+        owned = self._blocks.pop(block_id, None)
+        if owned is not None:
+            group = owned.group
+            group.resident -= 1
+            if not group.resident:
+                self._drop(group)
+        free = self.group_of[block_id].free
+        if block_id not in free:
+            self.group_of[block_id] = self.unknown
+
+    def end_session(self, session: SessionKey) -> None:
+        """Forget a session's membership in anchors; its blocks keep their (now worthless) group."""
+        groups = self._by_session.get(session, {})
+        for group in list(groups):
+            if group.members.pop(session, _ABSENT) is not _ABSENT:
+                _discard(self._by_session, session, group)
+
+    # ---- looking around -----------------------------------------------------------------------------------
+
+    def groups(self) -> Iterator[OwnerGroup]:
+        """Every group that owns a block, and `unknown`."""
+        yield self.unknown
+        yield from (g for groups in self._by_agent.values() for g in groups)
+
+    def of_session(self, session: SessionKey) -> list[OwnerGroup]:
+        """Contexts of a session, and the anchors it touched."""
+        return list(self._by_session.get(session, {}))
+
+    def of_agent(self, agent: AgentKey) -> list[OwnerGroup]:
+        """Contexts and anchors of an agent."""
+        return list(self._by_agent.get(agent, {}))
+
+    def anchors_of(self, agent: AgentKey) -> list[OwnerGroup]:
+        """Anchors of an agent."""
+        return [g for g in self.of_agent(agent) if g.kind is Kind.ANCHOR]
+
+    def owner(self, block_id: int) -> OwnerGroup:
+        """The group that owns a block."""
+        owned = self._blocks.get(block_id)
+        return owned.group if owned else self.unknown
+
+    @property
+    def num_groups(self) -> int:
+        """Groups that own a block."""
+        return sum(len(groups) for groups in self._by_agent.values())
+
+    # ---- how ownership changes ----------------------------------------------------------------------------
+
+    def _widened(
+        self, owned: OwnedBlock, identity: Identity | None, now: float, fresh: dict[OwnerGroup, bool]
+    ) -> OwnerGroup:
+        """The owner after this touch. `fresh` remembers, per group, whether the session is new to it."""
+        group = owned.group
+        session = identity.session_key if identity else None
+        agent = identity.agent_key if identity else None
+        if group.kind is Kind.UNKNOWN and identity is None:
+            return group
+        if group.kind is Kind.CONTEXT and identity is not None and group.session == session:
+            if group.agent == agent or group.agent is None:
+                return group if group.agent is None else self._context(identity, agent, now)
+            return self._context(identity, None, now)
+        new_here = fresh.setdefault(group, session is None or session not in group.members)
+        if group.kind is not Kind.ANCHOR or (new_here and session != owned.last_session):
+            owned.sharers += 1
+            owned.last_session = session
+        shared_agent = agent if group.kind is Kind.UNKNOWN else group.agent
+        if identity is not None and agent != shared_agent:
+            shared_agent = None
+        anchor = self._anchor(shared_agent, owned.sharers.bit_length() - 1, now)
+        if group.kind is not Kind.UNKNOWN:
+            anchor.born_s = min(anchor.born_s, group.born_s)
+        for member in (group.session, session):
+            if member is not None:
+                self._join(anchor, member)
+        return anchor
+
+    def _age_left_behind(
+        self, identity: Identity, taken: dict[OwnerGroup, int], blocks: Sequence[Block], now: float
+    ) -> _Groups:
+        """Rule 2: what is left of the contexts this call continued becomes stale."""
+        changed: _Groups = {}
+        for group in list(self._by_session.get(identity.session_key, {})):
+            if group.kind is not Kind.CONTEXT or group.agent != identity.agent_key or group.stale:
+                continue
+            if taken.get(group, 0) > len(group.free) > 0:
+                group.stale = True
+                self._detach(group)
+                changed[group] = None
+        if changed:  # what was taken over goes on in a group of its own
+            for block in blocks:
+                owned = self._blocks[block.block_id]
+                if owned.group in changed:
+                    fresh = self._context(identity, identity.agent_key, now)
+                    self._move(block.block_id, owned, fresh)
+                    changed[fresh] = None
+        return changed
+
+    def _home(self, identity: Identity | None, now: float) -> OwnerGroup:
+        return self.unknown if identity is None else self._context(identity, identity.agent_key, now)
+
+    def _context(self, identity: Identity, agent: AgentKey | None, now: float) -> OwnerGroup:
+        session = identity.session_key
+        key = (session, agent, identity.invocation if agent else "")
+        group = self._contexts.get(key)
+        if group is None:
+            group = self._contexts[key] = OwnerGroup(
+                Kind.CONTEXT, agent=agent, session=session, invocation=key[2], born_s=now
+            )
+            self._register(group)
+            self._by_session.setdefault(session, {})[group] = None
+        return group
+
+    def _anchor(self, agent: AgentKey | None, sharing: int, now: float) -> OwnerGroup:
+        group = self._anchors.get((agent, sharing))
+        if group is None:
+            group = self._anchors[agent, sharing] = OwnerGroup(Kind.ANCHOR, agent=agent, sharing=sharing, born_s=now)
+            self._register(group)
+        return group
+
+    # ---- bookkeeping --------------------------------------------------------------------------------------
+
+    def _own(self, block_id: int, group: OwnerGroup, identity: Identity | None) -> OwnedBlock:
+        owned = self._blocks[block_id] = OwnedBlock(group, identity.session_key if identity else None)
+        self.group_of[block_id] = group
+        group.resident += 1
+        return owned
+
+    def _move(self, block_id: int, owned: OwnedBlock, group: OwnerGroup) -> None:
+        left = owned.group
+        owned.group = group
+        self.group_of[block_id] = group
+        group.resident += 1
+        left.resident -= 1
+        if not left.resident:
+            self._drop(left)
+
+    def _join(self, anchor: OwnerGroup, session: SessionKey) -> None:
+        anchor.members[session] = None
+        self._by_session.setdefault(session, {})[anchor] = None
+
+    def _register(self, group: OwnerGroup) -> None:
+        self._by_agent.setdefault(group.agent, {})[group] = None
+
+    def _detach(self, group: OwnerGroup) -> None:
+        """Take a group from its key: its blocks stay together, the next ones go to a new group."""
+        if group.session is not None:
+            key = (group.session, group.agent, group.invocation)
+            if self._contexts.get(key) is group:
+                del self._contexts[key]
+        elif self._anchors.get((group.agent, group.sharing)) is group:
+            del self._anchors[group.agent, group.sharing]
+
+    def _drop(self, group: OwnerGroup) -> None:
+        """Forget a group that owns nothing any more."""
+        if group is self.unknown:
+            return
+        self._detach(group)
+        _discard(self._by_agent, group.agent, group)
+        for session in [group.session, *group.members]:
+            if session is not None:
+                _discard(self._by_session, session, group)
+        group.members.clear()
+
+
+def _discard(index: dict[_Key, _Groups], key: _Key, group: OwnerGroup) -> None:
+    groups = index.get(key)
+    if groups is not None:
+        groups.pop(group, None)
+        if not groups:
+            del index[key]
