@@ -64,6 +64,7 @@ class OrderedFreeQueue:
         self._heap: list[tuple[float, int, FreeGroup]] = []
         self.time = 0
         """Counts frees; orders blocks of equal value."""
+        self._compact_at = _COMPACT_FROM
         self.ordered = True
         self.faults = 0
         for block in free_blocks:
@@ -137,8 +138,8 @@ class OrderedFreeQueue:
                     heapq.heappush(self._heap, (group.value, time, group))
                 group.free[block_id] = time
         self.time = time
-        if len(self._heap) > _COMPACT_FROM:
-            self._compact_if_sparse()
+        if len(self._heap) > self._compact_at:
+            self._compact()
 
     def prepend_n(self, blocks: Sequence[Block]) -> None:
         """Free blocks that cache nothing: reused before all others, first of the list first."""
@@ -171,6 +172,8 @@ class OrderedFreeQueue:
         # A higher value leaves an entry that is too low, which popping corrects; a lower one needs a new entry.
         if lower and group.free and self.ordered:
             heapq.heappush(self._heap, (value, next(iter(group.free.values())), group))
+            if len(self._heap) > self._compact_at:
+                self._compact()
 
     def move(self, block_id: int, group: FreeGroup) -> None:
         """Change the owner of a block that is in use (not free)."""
@@ -219,8 +222,9 @@ class OrderedFreeQueue:
         key_of = {i: (self._group_of[i].value, self._group_of[i].free[i]) for i in self._cached}
         return sorted(self._cached.values(), key=lambda block: key_of[block.block_id])
 
-    def _compact_if_sparse(self) -> None:
-        groups = {id(entry[2]): entry[2] for entry in self._heap if entry[2].free}
-        if len(self._heap) > 4 * len(groups) + 512:
-            self._heap = [(g.value, next(iter(g.free.values())), g) for g in groups.values()]
-            heapq.heapify(self._heap)
+    def _compact(self) -> None:
+        """Drop stale heap entries; amortised O(1), since the next time is after the heap has doubled."""
+        groups = {entry[2]: None for entry in self._heap if entry[2].free}
+        self._heap = [(g.value, next(iter(g.free.values())), g) for g in groups]
+        heapq.heapify(self._heap)
+        self._compact_at = max(_COMPACT_FROM, 2 * len(self._heap))
