@@ -107,7 +107,10 @@ class Arbiter:
 
     def rule(self, proposals: Iterable[tuple[str, Proposal]], *, now: float, budget_tokens: int) -> list[Ruling]:
         """Rule on (policy name, proposal) pairs at time `now`, spending at most `budget_tokens`."""
-        ordered = sorted(proposals, key=_precedence)
+        asked = list(proposals)
+        # Signals are news: each policy's stay in the order in which things happened, and none is a duplicate.
+        signals = sorted((p for p in asked if p[1].kind is ProposalKind.SIGNAL), key=lambda entry: entry[0])
+        ordered = [*signals, *sorted((p for p in asked if p[1].kind is not ProposalKind.SIGNAL), key=_precedence)]
         rulings: list[Ruling] = []
         settled: dict[Target, Proposal] = {}
         seen: set[tuple[str, Target]] = set()
@@ -115,8 +118,8 @@ class Arbiter:
             verdict, why = self._decide(proposal, now, budget_tokens, settled, seen)
             if verdict is Verdict.GRANTED:
                 budget_tokens -= proposal.cost_tokens
-                seen.add((proposal.action_type, proposal.target))
                 if proposal.kind is not ProposalKind.SIGNAL:
+                    seen.add((proposal.action_type, proposal.target))
                     settled[proposal.target] = proposal
             rulings.append(
                 Ruling(ruling_id=self._next_id, at_s=now, policy=policy, proposal=proposal, verdict=verdict, why=why)
@@ -137,7 +140,7 @@ class Arbiter:
         if (proposal.action_type, proposal.target) in seen:
             return Verdict.DUPLICATE, "already granted in this step"
         winner = settled.get(proposal.target)
-        if winner is not None and proposal.kind is not ProposalKind.SIGNAL and winner.kind < proposal.kind:
+        if winner is not None and winner.kind < proposal.kind:
             return Verdict.OUTRANKED, f"{winner.kind.name} on the same target wins"
         if proposal.cost_tokens > budget_tokens:
             return Verdict.OVER_BUDGET, f"costs {proposal.cost_tokens} tokens, {budget_tokens} left"
@@ -145,7 +148,7 @@ class Arbiter:
 
 
 def _precedence(entry: tuple[str, Proposal]) -> tuple[Any, ...]:
-    """Signals first, then by rank of kind, then value per cost; names break ties, so that order is total."""
+    """By rank of kind, then value per cost; names break ties, so that the order is total."""
     policy, proposal = entry
     worth = proposal.value / max(proposal.cost_tokens, 1)
     target = proposal.target

@@ -124,4 +124,5 @@ class EngineObserved(Event):
     waiting: int
     free_blocks: int
     total_blocks: int
+    block_size_tokens: int = 16
     anchors: tuple[AnchorState, ...] = ()

@@ -192,6 +192,7 @@ class EngineStatus(BaseModel):
     order: Literal["agentrt", "lru"]
     running: int
     waiting: int
+    block_size_tokens: int = 16
     total_blocks: int
     free_blocks: int
     cached_blocks: int

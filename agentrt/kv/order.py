@@ -221,6 +221,7 @@ class KVOrder:
         """The part of `EngineStatus` the order knows; JSON-able."""
         return {
             "order": "agentrt" if self.queue.ordered else "lru",
+            "block_size_tokens": self.block_size_tokens,
             "total_blocks": self.num_blocks,
             "free_blocks": self.queue.num_free_blocks,
             "cached_blocks": self.queue.num_cached_blocks,
