@@ -5,7 +5,7 @@ Not thread-safe: the runtime calls it under its lock.
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agentrt.act import Proposal
@@ -20,7 +20,7 @@ from agentrt.score import Decision, Item, merge
 logger = logging.getLogger("agentrt")
 
 FAULTS_TO_BENCH = 5
-"""Faults in a row after which a policy is asked no more."""
+"""Faults of one verb in a row after which a policy is asked no more."""
 
 _T = TypeVar("_T")
 
@@ -29,7 +29,8 @@ _T = TypeVar("_T")
 class _Seat:
     policy: Policy
     faults: int = 0
-    faults_in_a_row: int = 0
+    faults_in_a_row: dict[str, int] = field(default_factory=dict)
+    """By verb: a verb that always raises is not excused by one that never does."""
     benched: bool = False
     proposals: int = 0
     granted: int = 0
@@ -118,15 +119,15 @@ class PolicyHost:
         except Exception as error:
             self._fault(seat, verb, error)
             return None
-        seat.faults_in_a_row = 0
+        seat.faults_in_a_row.pop(verb, None)
         return answer
 
     @staticmethod
     def _fault(seat: _Seat, verb: str, error: BaseException) -> None:
         seat.faults += 1
-        seat.faults_in_a_row += 1
+        in_a_row = seat.faults_in_a_row[verb] = seat.faults_in_a_row.get(verb, 0) + 1
         if seat.faults == 1:
             logger.error("agentrt: policy %r raised in %s; its vote is lost", seat.policy.name, verb, exc_info=error)
-        if seat.faults_in_a_row >= FAULTS_TO_BENCH and not seat.benched:
+        if in_a_row >= FAULTS_TO_BENCH and not seat.benched:
             seat.benched = True
             logger.error("agentrt: policy %r is benched after %d faults in a row", seat.policy.name, FAULTS_TO_BENCH)
