@@ -85,7 +85,7 @@ class Identity:
             return None
         try:
             raw = json.loads(label)
-        except ValueError:
+        except (ValueError, RecursionError):  # deeply nested brackets fit in a label
             return None
         if not isinstance(raw, dict):
             return None
