@@ -10,8 +10,8 @@ raise, and nothing the backend raises reaches a client as more than `503`. Error
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -19,12 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from agentrt.config import Settings
+from agentrt.engines.messages import Refusal, malformed, parse_message, too_large
 from agentrt.engines.wire import (
-    PAYLOADS,
     PREFIX,
-    PROTOCOL_VERSION,
-    Action,
-    ActionMessage,
     ActionOutcome,
     ActionReply,
     Capabilities,
@@ -35,9 +32,6 @@ from agentrt.engines.wire import (
 from agentrt.identity import DEFAULT_TENANT
 
 logger = logging.getLogger("agentrt")
-
-_MAX_FIELD_CHARS = 200
-"""A field name in an error may be the client's own key: it is echoed, but not at any length."""
 
 _DRAIN_FACTOR = 8
 """An oversized body is read and dropped up to this many times the limit, so that the client gets its 413
@@ -74,14 +68,6 @@ def control_routes(backend: Callable[[], ControlBackend], settings: Settings) ->
     ]
 
 
-class _Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """A request is answered with an error status."""
-
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.field = status, message, field
-
-
 class _ResidencyQuery(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -114,17 +100,17 @@ class _ControlPlane:
             reply = await self._backend().residency(tenant=query.tenant, agent=query.agent, session=query.session)
             return _answer(reply)
         except ValidationError as error:
-            return _refuse(_malformed(error))
+            return _refuse(malformed(error))
         except Exception as error:
             return self._unavailable("residency", error)
 
     async def actions(self, request: Request) -> Response:
         try:
             body = await _read(request, self._settings.max_body_bytes)
-            message_id, actions = _parse(body, self._settings.max_actions)
+            message_id, actions = parse_message(body, max_actions=self._settings.max_actions)
             outcomes = await self._backend().execute(message_id, actions)
             return _answer(ActionReply(message_id=message_id, outcomes=outcomes))
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return _refuse(refusal)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is left to read it
@@ -136,7 +122,7 @@ class _ControlPlane:
         if (route, kind) not in self._logged:
             self._logged.add((route, kind))
             logger.error("agentrt: the engine could not answer %s; logged once", route, exc_info=error)
-        return _refuse(_Refusal(503, f"the engine could not answer ({kind}); see the server's log"))
+        return _refuse(Refusal(503, f"the engine could not answer ({kind}); see the server's log"))
 
 
 async def _read(request: Request, limit_bytes: int) -> bytes:
@@ -149,78 +135,15 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
         elif size > limit_bytes * _DRAIN_FACTOR:
             break
     if size > limit_bytes:
-        raise _Refusal(
-            413,
-            f"the body is larger than {limit_bytes} bytes (AGENTRT_MAX_BODY_BYTES); send it in parts",
-            "body",
-        )
+        raise too_large(limit_bytes)
     return b"".join(chunks)
-
-
-def _parse(body: bytes, max_actions: int) -> tuple[str, list[dict[str, Any]]]:
-    """Message id and validated actions. Raises _Refusal."""
-    try:
-        raw = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _Refusal(400, f"the body is not JSON: {error}", "body") from None
-    if not isinstance(raw, dict):
-        raise _Refusal(422, "the body should be a JSON object", "body")
-    _check_protocol(raw)
-    actions = raw.get("actions")
-    if isinstance(actions, list) and len(actions) > max_actions:
-        raise _Refusal(413, f"{len(actions)} actions, {max_actions} are allowed (AGENTRT_MAX_ACTIONS)", "actions")
-    try:
-        message = ActionMessage.model_validate(raw)
-    except ValidationError as error:
-        raise _malformed(error) from None
-    return message.message_id, [_validated(i, action) for i, action in enumerate(message.actions)]
-
-
-def _check_protocol(raw: Mapping[str, Any]) -> None:
-    """Look at the version before anything else: another protocol may have another shape."""
-    theirs = raw.get("protocol_version", PROTOCOL_VERSION)
-    if isinstance(theirs, str) and theirs != PROTOCOL_VERSION:
-        raise _Refusal(
-            409,
-            f"this server speaks agentrt protocol {PROTOCOL_VERSION}, the message is protocol {theirs[:20]}; "
-            "install the same agentrt version on both sides",
-            "protocol_version",
-        )
-
-
-def _validated(index: int, action: Action) -> dict[str, Any]:
-    model = PAYLOADS.get(action.action_type)
-    payload: dict[str, Any] = {}
-    if model is not None:
-        try:
-            payload = model.model_validate(action.payload).model_dump()
-        except ValidationError as error:
-            raise _malformed(error, "actions", index, "payload") from None
-    return {**action.model_dump(exclude={"payload"}), "payload": payload}
-
-
-def _malformed(error: ValidationError, *where: str | int) -> _Refusal:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    first = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    field = _path((*where, *first["loc"]))
-    return _Refusal(422, f"{field}: {first['msg']}{more}", field)
-
-
-def _path(parts: Sequence[str | int]) -> str:
-    path = ".".join(str(part) for part in parts) or "body"
-    return path if len(path) <= _MAX_FIELD_CHARS else f"{path[:_MAX_FIELD_CHARS]}..."
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _answer(model: BaseModel) -> Response:
     return Response(model.model_dump_json(), media_type="application/json")
 
 
-def _refuse(refusal: _Refusal) -> Response:
+def _refuse(refusal: Refusal) -> Response:
     error = {"message": refusal.message}
     if refusal.field is not None:
         error["field"] = refusal.field

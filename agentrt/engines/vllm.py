@@ -6,7 +6,6 @@ refuses another protocol version. Errors say what to do about them, because peop
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,11 +16,11 @@ from agentrt.act import Outcome
 from agentrt.engines.answers import error_of, plugin_absent, protocol_in
 from agentrt.engines.base import Engine
 from agentrt.engines.breaker import Breaker
+from agentrt.engines.messages import message_bytes
 from agentrt.engines.wire import (
     PREFIX,
     PROTOCOL_VERSION,
     Action,
-    ActionMessage,
     ActionReply,
     Capabilities,
     EngineStatus,
@@ -39,6 +38,7 @@ from agentrt.identity import DEFAULT_TENANT
 
 logger = logging.getLogger("agentrt")
 
+_JSON = {"Content-Type": "application/json"}
 _MAX_ANSWER_BYTES = 16 * 2**20
 _Model = TypeVar("_Model", bound=BaseModel)
 _Result = TypeVar("_Result")
@@ -106,12 +106,8 @@ class VLLMEngine(Engine):
         """Send actions as one message; one outcome each, in order. Raises EngineError."""
         if not actions:
             return []
-        message = ActionMessage(
-            protocol_version=PROTOCOL_VERSION,
-            message_id=message_id or uuid.uuid4().hex,
-            actions=list(actions),
-        )
-        reply = self._ask("POST", "/actions", ActionReply, json=message.model_dump(mode="json"))
+        body = message_bytes(actions, message_id)
+        reply = self._ask("POST", "/actions", ActionReply, content=body, headers=_JSON)
         if [o.action_id for o in reply.outcomes] != [a.action_id for a in actions]:
             raise EngineError(f"{self._base_url} answered for other actions than those sent")
         return [Outcome(action_id=o.action_id, status=o.outcome, reason=o.reason) for o in reply.outcomes]

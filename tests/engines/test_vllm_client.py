@@ -285,3 +285,19 @@ def test_a_closed_client_raises_an_engine_error(server):
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.status()
+
+
+@pytest.mark.parametrize(
+    ("actions", "message_id", "field"),
+    [
+        ([RELEASE], "x" * 300, "message_id"),
+        ([RELEASE], "", "message_id"),
+        ([Action(action_id="a", action_type="x", payload={"a": object()})], None, "payload"),
+        ([Action(action_id="a", action_type="x", payload={"a": "\ud800"})], None, "payload"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_sending(server, connect, actions, message_id, field):
+    """A message that is none is ActionRefused without asking the server."""
+    with pytest.raises(ActionRefused, match=field):
+        connect(server.url).execute(actions, message_id=message_id)
+    assert server.asked == []
