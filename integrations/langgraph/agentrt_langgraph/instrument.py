@@ -1,0 +1,149 @@
+"""The ways in: one graph, every graph a function builds, or every graph of the process."""
+
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tracers import context as tracer_context
+from langchain_core.tracers.context import register_configure_hook
+
+from agentrt.identity import Identity
+from agentrt_langgraph import inject
+from agentrt_langgraph.handler import AgentRTCallbackHandler
+from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
+from agentrt_langgraph.port import RuntimePort
+from agentrt_langgraph.records import Binding
+from agentrt_langgraph.structure import EMPTY, Structure, declared_edges, read_structure
+from agentrt_langgraph.trackers import live_trackers, tracker_of
+
+logger = logging.getLogger("agentrt")
+
+Graph = TypeVar("Graph")
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+
+def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = None) -> Graph:
+    """A graph that behaves as this one, observed by the runtime. The original stays untouched.
+
+    `workload` names the deployed graph in learned state and defaults to the graph's own name. Raises
+    TypeError for anything but a compiled graph.
+    """
+    if not hasattr(graph, "with_config") or not hasattr(graph, "get_subgraphs"):
+        hint = "; call .compile() first" if hasattr(graph, "compile") else ""
+        raise TypeError(f"instrument() takes a compiled LangGraph graph, not {type(graph).__name__}{hint}")
+    if runtime.settings.disabled or _is_instrumented(graph, runtime):
+        return graph
+    binding = _bind(graph, runtime, workload)
+    return cast("Graph", graph.with_config(callbacks=[AgentRTCallbackHandler(runtime, binding=binding)]))
+
+
+def instrumented(runtime: RuntimePort, *, workload: str | None = None) -> Callable[[Builder], Builder]:
+    """Decorate a function, sync or async, that builds a graph: it then returns an instrumented one."""
+
+    def decorate(build: Builder) -> Builder:
+        if inspect.iscoroutinefunction(build):
+
+            @functools.wraps(build)
+            async def build_async(*args: Any, **kwargs: Any) -> Any:
+                return instrument(await build(*args, **kwargs), runtime, workload=workload)
+
+            return cast("Builder", build_async)
+
+        @functools.wraps(build)
+        def build_sync(*args: Any, **kwargs: Any) -> Any:
+            return instrument(build(*args, **kwargs), runtime, workload=workload)
+
+        return cast("Builder", build_sync)
+
+    return decorate
+
+
+_lock = threading.Lock()
+_bindings: WeakKeyDictionary[Any, dict[tuple[int, str | None], Binding]] = WeakKeyDictionary()
+_installed: dict[int, tuple[RuntimePort, ContextVar[Any]]] = {}
+
+
+def install(runtime: RuntimePort) -> None:
+    """Observe every graph of this process, existing and future. Idempotent.
+
+    Prefer `instrument`: it also knows a graph's declared edges, its name, and whether it can be resumed.
+    """
+    if runtime.settings.disabled:
+        return
+    with _lock:
+        if id(runtime) in _installed:
+            return
+        # A default, unlike a value, is seen by every thread and context.
+        handler = AgentRTCallbackHandler(runtime)
+        hook: ContextVar[Any] = ContextVar("agentrt_handler", default=handler)
+        register_configure_hook(hook, inheritable=True)
+        _installed[id(runtime)] = (runtime, hook)
+
+
+def uninstall() -> None:
+    """Undo every `install`, and take our hook out of the OpenAI client. Idempotent.
+
+    Graphs instrumented one by one stay observed; their requests are labelled again after the next
+    `instrument` or `install`.
+    """
+    with _lock:
+        ours = {id(hook) for _, hook in _installed.values()}
+        _installed.clear()
+        # LangChain has no public way back.
+        hooks = getattr(tracer_context, "_configure_hooks", [])
+        hooks[:] = [entry for entry in hooks if id(entry[0]) not in ours]
+        inject.disable()
+
+
+def current() -> Identity | None:
+    """Who is acting here: the identity a request sent from this context would carry. None outside graphs."""
+    for tracker in live_trackers():
+        try:
+            identity = tracker.current_identity()
+        except Exception as error:
+            tracker.runtime.fault("current", error)
+            continue
+        if identity is not None:
+            return identity
+    return None
+
+
+def _is_instrumented(graph: Any, runtime: RuntimePort) -> bool:
+    callbacks = (getattr(graph, "config", None) or {}).get("callbacks")
+    handlers: list[BaseCallbackHandler] = getattr(callbacks, "handlers", callbacks) or []
+    return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in handlers)
+
+
+def _bind(graph: Any, runtime: RuntimePort, workload: str | None) -> Binding:
+    """What is known of this graph, read and declared once per graph object and runtime."""
+    key = (id(runtime), workload)
+    with _lock:
+        known = _bindings.setdefault(graph, {})
+        binding = known.get(key)
+        if binding is None:
+            binding = known[key] = _read(graph, runtime, workload)
+            edges = declared_edges(binding.structure)
+            if edges:
+                tracker_of(runtime).reports.structure(runtime.settings.tenant, binding.workload, edges)
+        return binding
+
+
+def _read(graph: Any, runtime: RuntimePort, workload: str | None) -> Binding:
+    name = getattr(graph, "name", None) or UNNAMED_GRAPH
+    structure: Structure = EMPTY
+    try:
+        structure = read_structure(graph)
+    except Exception as error:
+        runtime.fault("read_structure", error)
+    return Binding(
+        workload=bounded(workload or (name if name != UNNAMED_GRAPH else "default")),
+        graph_name=name,
+        structure=structure,
+        resumable=getattr(graph, "checkpointer", None) not in (None, False),
+    )

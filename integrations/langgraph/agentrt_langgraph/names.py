@@ -1,0 +1,35 @@
+"""Names that mean something to LangGraph, LangChain or us, and what a name may look like on the wire."""
+
+import hashlib
+import json
+
+from agentrt.identity import MAX_NAME_CHARS
+
+UNNAMED_GRAPH = "LangGraph"
+TOOL_NODES = frozenset({"tools", "tool"})
+GENERIC_NODES = frozenset(
+    {"agent", "model", "call_model", "llm", "chatbot", "generate", "__start__", UNNAMED_GRAPH, *TOOL_NODES}
+)
+"""Node names that say nothing about the role: the graph's own name is better."""
+
+LOOP_INTEGRATIONS = frozenset({"langchain_create_agent", "deepagents"})
+"""Values of the metadata key `ls_integration` that mean: this graph is one agent's loop."""
+
+SESSION_KEYS = ("agentrt_session", "thread_id", "session_id", "conversation_id", "langfuse_session_id")
+"""Metadata keys that name the conversation, best first."""
+
+
+def bounded(name: str) -> str:
+    """The name, or a shortened one with a digest where it would not fit into a label."""
+    if len(name) <= MAX_NAME_CHARS and (name.isascii() or len(json.dumps(name)) <= MAX_NAME_CHARS):
+        return name
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    kept = name[: MAX_NAME_CHARS // 2] if name.isascii() else ""
+    return f"{kept}~{digest}"
+
+
+def join_path(prefix: str, name: str) -> str:
+    """One level deeper in an agent path; a node that merely wraps an agent of its own name adds none."""
+    if not prefix or prefix.rpartition("/")[2] == name:
+        return prefix or name
+    return f"{prefix}/{name}"

@@ -1,0 +1,101 @@
+"""Which agent a task stands for: its name, its path from the root, and its visit.
+
+A hand-written node is an agent of its own name. The nodes of an agent loop (`create_agent`, or nodes with
+names like `model` and `tools`) together are one agent, named by the best evidence there is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentrt.identity import START
+from agentrt_langgraph.edges import predecessors
+from agentrt_langgraph.names import (
+    GENERIC_NODES,
+    LOOP_INTEGRATIONS,
+    SESSION_KEYS,
+    TOOL_NODES,
+    UNNAMED_GRAPH,
+    bounded,
+    join_path,
+)
+from agentrt_langgraph.records import GraphRun, Task
+
+AGENT_KEY = "agentrt_agent"
+_LOOP_NODES = frozenset({"model", "tools"})
+
+
+def resolve(task: Task) -> Task:
+    """Fill in `label`, `path`, `invocation` and `is_loop`, once; return the task."""
+    if task.label is not None:
+        return task
+    enclosing = task.in_graph.enclosing
+    task.label, task.is_loop = _label(task)
+    prefix = resolve(enclosing).path if enclosing is not None else ""
+    task.path = bounded(join_path(prefix, task.label))
+    ns = task.ns or ""
+    task.invocation = bounded((ns.rpartition("|")[0] or "root") if task.is_loop else ns or "root")
+    return task
+
+
+def rename(task: Task, agent: str) -> None:
+    """Let metadata on the task's first call name the task."""
+    enclosing = task.in_graph.enclosing
+    task.label = agent
+    task.path = bounded(join_path(resolve(enclosing).path if enclosing is not None else "", agent))
+
+
+def describe_graph(graph: GraphRun) -> None:
+    """Decide, once per graph run, whether it is one agent's loop, and what that agent is called."""
+    metadata, outer, enclosing = graph.metadata, graph.outer_metadata, graph.enclosing
+    override = metadata.get(AGENT_KEY)
+    if override and override != outer.get(AGENT_KEY):
+        graph.agent, graph.is_loop = str(override), True
+        return
+    agent_name = metadata.get("lc_agent_name")
+    inherited = agent_name == outer.get("lc_agent_name")
+    # Both keys are inherited by whatever runs below: they count only where they are fresh.
+    graph.is_loop = metadata.get("ls_integration") in LOOP_INTEGRATIONS and (
+        enclosing is None or graph.name != UNNAMED_GRAPH or not inherited
+    )
+    if agent_name and (not inherited or graph.name == agent_name):
+        graph.agent = str(agent_name)
+    elif graph.name and graph.name not in GENERIC_NODES:
+        graph.agent = graph.name
+    elif graph.tool is not None and (enclosing is None or enclosing.name in GENERIC_NODES):
+        graph.agent = graph.tool.name
+    elif enclosing is not None and enclosing.name not in GENERIC_NODES:
+        graph.agent = enclosing.name
+
+
+def _label(task: Task) -> tuple[str, bool]:
+    graph, own = task.in_graph, task.metadata.get(AGENT_KEY)
+    if own and own != graph.metadata.get(AGENT_KEY):
+        return str(own), False
+    if not (graph.is_loop or task.name in GENERIC_NODES or _inherits_loop(task)):
+        return task.name, False
+    if graph.agent is not None:
+        return graph.agent, True
+    if task.name in TOOL_NODES:
+        return _requester(task), True
+    return ("agent" if task.name == START else task.name), True
+
+
+def _inherits_loop(task: Task) -> bool:
+    return task.name in _LOOP_NODES and task.in_graph.metadata.get("ls_integration") in LOOP_INTEGRATIONS
+
+
+def _requester(task: Task) -> str:
+    """A tool node acts for the agent before it."""
+    for source in predecessors(task).tasks:
+        if source.name not in TOOL_NODES:
+            return resolve(source).label or "agent"
+    return "agent"
+
+
+def session_name(metadata: Mapping[str, Any]) -> str | None:
+    """The conversation as the user named it; None where they did not."""
+    for key in SESSION_KEYS:
+        value = metadata.get(key)
+        if value is not None and value != "":
+            return bounded(str(value))
+    return None

@@ -1,0 +1,228 @@
+"""What is remembered of a run while it is open. Plain data; `tracker.py` fills it, `edges.py` and `naming.py` read it.
+
+    Tree         everything under one outermost run, so that it can be forgotten as a whole
+    └── Run      anything LangChain reports: a graph, a chain, a retriever
+        ├── Task     one visit of a graph node (a new checkpoint namespace)
+        ├── ToolRun  a tool
+        └── Call     an LLM request
+
+A `Run` that turns out to run a graph gets a `GraphRun`; an outermost graph also opens a `Turn` of its session.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from agentrt.identity import Identity, SessionKey
+from agentrt_langgraph.structure import EMPTY, Structure
+
+NAMESPACE = "langgraph_checkpoint_ns"
+MAX_SUPERSTEPS = 256
+"""Supersteps of one graph run that are remembered: predecessors are looked for no further back."""
+
+MAX_INVOCATIONS = 1000
+"""Invocations remembered per task and graph, newest kept: what one `BranchAbandoned` may name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What `instrument` knows about a graph and callbacks do not say."""
+
+    workload: str
+    graph_name: str
+    structure: Structure
+    resumable: bool
+
+
+@dataclass(slots=True)
+class SessionMemory:
+    """What outlives a run of a named session: its call counter, and dispatches that a resume would repeat."""
+
+    calls: int = 0
+    replayable: frozenset[Hashable] = frozenset()
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One run of an outermost graph: a turn of its session."""
+
+    session: SessionKey
+    workload: str
+    resumable: bool
+    memory: SessionMemory
+    dispatched: dict[Hashable, None]
+    """Visits whose dispatch was told: retries and resumes repeat them."""
+    guests: dict[SessionKey, SessionMemory] = field(default_factory=dict)
+    """Other sessions that calls of this run named by metadata."""
+    pending: dict[str, None] = field(default_factory=dict)
+    """Invocations that failed; abandoned as soon as the run is seen to go on."""
+    interrupted: bool = False
+
+
+class Tree:
+    """All open runs under one outermost run."""
+
+    __slots__ = ("members",)
+
+    def __init__(self) -> None:
+        self.members: dict[Hashable, Run] = {}
+
+
+class Run:
+    """One open run. A run without parent is outermost."""
+
+    __slots__ = (
+        "bindings",
+        "graph",
+        "is_router",
+        "key",
+        "metadata",
+        "name",
+        "ns",
+        "parent",
+        "raw_calls",
+        "task",
+        "tool",
+        "tree",
+    )
+
+    def __init__(self, key: Hashable, parent: "Run | None", name: str, metadata: Mapping[str, Any]) -> None:
+        self.key = key
+        self.parent = parent
+        self.name = name
+        self.metadata = metadata
+        self.ns: str | None = metadata.get(NAMESPACE)
+        self.graph: GraphRun | None = None
+        self.raw_calls: list[Hashable] | None = None
+        self.is_router = False
+        if parent is None:
+            self.tree = Tree()
+            self.task: Task | None = None
+            self.tool: ToolRun | None = None
+            self.bindings: tuple[Binding, ...] = ()
+        else:
+            self.tree = parent.tree
+            self.task = parent.task
+            self.tool = parent.tool
+            self.bindings = parent.bindings
+
+
+class GraphRun:
+    """A graph in progress. Holds no reference to its run, so that closed runs need no garbage collector."""
+
+    __slots__ = (
+        "agent",
+        "binding",
+        "enclosing",
+        "invocations",
+        "is_loop",
+        "joins_fired",
+        "metadata",
+        "name",
+        "outer_metadata",
+        "parent_agent",
+        "structure",
+        "supersteps",
+        "tool",
+        "turn",
+    )
+
+    def __init__(self, run: Run, turn: Turn, binding: Binding | None) -> None:
+        outer = run.parent
+        self.enclosing = run.task
+        self.tool = run.tool if run.tool is not None and run.tool.task is run.task else None
+        self.metadata = run.metadata
+        self.outer_metadata: Mapping[str, Any] = outer.metadata if outer is not None else {}
+        self.turn = turn
+        self.binding = binding
+        self.name = binding.graph_name if binding is not None else run.name
+        self.structure = self._structure()
+        self.supersteps: OrderedDict[int, list[Task]] = OrderedDict()
+        self.joins_fired: dict[str, tuple[int, int]] = {}
+        """Join trigger -> superstep of its last firing, and of the one before."""
+        self.invocations: dict[str, None] = {}
+        self.agent: str | None = None
+        self.is_loop = False
+        self.parent_agent: str | None = None
+
+    def _structure(self) -> Structure:
+        if self.binding is not None:
+            return self.binding.structure
+        if self.enclosing is None:
+            return EMPTY
+        return self.enclosing.in_graph.structure.children.get(self.enclosing.name, EMPTY)
+
+    def add(self, task: "Task") -> None:
+        """Remember a task for those that follow it."""
+        if task.step is None:
+            return
+        self.supersteps.setdefault(task.step, []).append(task)
+        if len(self.supersteps) > MAX_SUPERSTEPS:
+            for forgotten in self.supersteps.popitem(last=False)[1]:
+                forgotten.sources = None  # else every task would keep all before it alive
+
+
+class Task(Run):
+    """One visit of a node: it has its own checkpoint namespace."""
+
+    __slots__ = (
+        "called",
+        "dispatched",
+        "goto",
+        "in_graph",
+        "invocation",
+        "is_loop",
+        "label",
+        "origins",
+        "parent_agent",
+        "path",
+        "sources",
+        "step",
+    )
+
+    def __init__(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any], in_graph: GraphRun) -> None:
+        super().__init__(key, parent, name, metadata)
+        self.task = self
+        self.in_graph = in_graph
+        self.step: int | None = metadata.get("langgraph_step")
+        self.goto: list[str] | None = None
+        self.called = False
+        self.dispatched = False
+        self.label: str | None = None
+        self.path = ""
+        self.invocation = ""
+        self.is_loop = False
+        self.parent_agent: str | None = None
+        self.sources: Predecessors | None = None
+        self.origins: list[str] | None = None
+
+
+class Predecessors(NamedTuple):
+    """Tasks that handed to one task, how that is known (see `Dispatch.how`), and the weight of each."""
+
+    tasks: list[Task]
+    how: str
+    weight: float = 1.0
+
+
+class ToolRun(Run):
+    """A tool in progress; `identity` is None outside graphs."""
+
+    __slots__ = ("identity", "started_s")
+
+    def __init__(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> None:
+        super().__init__(key, parent, name, metadata)
+        self.tool = self
+        self.identity: Identity | None = None
+        self.started_s = 0.0
+
+
+class Call(Run):
+    """An LLM request in progress, under a task."""
+
+    __slots__ = ("identity",)
+
+    def __init__(self, key: Hashable, parent: Run, metadata: Mapping[str, Any], identity: Identity) -> None:
+        super().__init__(key, parent, "", metadata)
+        self.identity = identity

@@ -1,0 +1,181 @@
+"""Follows runs and tells the runtime what happens: the state machine behind the callback handler.
+
+Everything is keyed by run id and checkpoint namespace, never by a stack: parallel branches, threads,
+`asyncio.gather` and abandoned streams interleave freely. Work is dictionary work only, under one lock. The
+lock is re-entrant because closing a generator runs callbacks, and the garbage collector may do that anywhere.
+"""
+
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from contextvars import ContextVar
+from itertools import count
+from typing import Any
+
+from agentrt.identity import Identity
+from agentrt_langgraph.ambient import ambient_run
+from agentrt_langgraph.edges import destinations, routed
+from agentrt_langgraph.lifecycle import Lifecycle, task_failed
+from agentrt_langgraph.port import RuntimePort
+from agentrt_langgraph.records import Binding, Call, Run, Task, ToolRun
+from agentrt_langgraph.reports import Reports
+from agentrt_langgraph.runs import OpenRuns
+from agentrt_langgraph.turns import Sessions
+from agentrt_langgraph.usage import NO_USAGE, Usage
+
+_NO_METADATA: Mapping[str, Any] = {}
+
+
+class Tracker:
+    """One per runtime. Safe under threads; methods may raise, callers guard."""
+
+    def __init__(self, runtime: RuntimePort) -> None:
+        self.runtime = runtime
+        self.reports = Reports(runtime)
+        self.sessions = Sessions(runtime.settings.tenant)
+        self.open_runs = OpenRuns()
+        self._lifecycle = Lifecycle(self.open_runs, self.sessions, self.reports)
+        self._lock = threading.RLock()
+        self._call_in_context: ContextVar[Hashable] = ContextVar("agentrt_call", default=None)
+        self._unkeyed_calls = count()
+
+    # --- graphs, nodes, and anything else that runs
+
+    def chain_started(
+        self,
+        key: Hashable,
+        parent_key: Hashable,
+        name: str,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str] | None = None,
+        *,
+        binding: Binding | None = None,
+    ) -> None:
+        """A runnable began. The same run may be told twice, when a handler is attached twice."""
+        with self._lock:
+            run = self.open_runs.get(key)
+            if run is None:
+                run = self._lifecycle.open(key, self.open_runs.get(parent_key), name, metadata or _NO_METADATA, tags)
+            if binding is not None and binding not in run.bindings:
+                run.bindings = (*run.bindings, binding)
+
+    def chain_ended(self, key: Hashable, output: object) -> None:
+        """A runnable ended."""
+        with self._lock:
+            run = self.open_runs.get(key)
+            if run is None:
+                return
+            if isinstance(run, Task):
+                named = destinations(output)
+                if named is not None:
+                    run.goto = [*(run.goto or ()), *named]
+            elif run.is_router and run.task is not None:
+                run.task.goto = [*(run.task.goto or ()), *routed(run, output)]
+            self._lifecycle.close(run, None)
+
+    def chain_failed(self, key: Hashable, error: BaseException) -> None:
+        """A runnable raised. Hand-overs and interrupts arrive as exceptions too."""
+        with self._lock:
+            run = self.open_runs.get(key)
+            if run is None:
+                return
+            if isinstance(run, Task):
+                task_failed(run, error)
+            self._lifecycle.close(run, error)
+
+    def interrupted(self, key: Hashable) -> None:
+        """A graph paused, to be resumed later."""
+        with self._lock:
+            run = self.open_runs.get(key)
+            if run is not None and run.graph is not None:
+                run.graph.turn.interrupted = True
+
+    # --- LLM requests
+
+    def call_started(self, key: Hashable, parent_key: Hashable, metadata: Mapping[str, Any] | None) -> None:
+        """An LLM request is about to be sent. Outside graphs it is none of our business."""
+        with self._lock:
+            parent = self.open_runs.get(parent_key)
+            if parent is None or parent.task is None:
+                return
+            if self.open_runs.get(key) is None:
+                self._lifecycle.open_call(key, parent, parent.task, metadata or _NO_METADATA)
+        self._call_in_context.set(key)
+
+    def call_ended(self, key: Hashable, usage: Usage = NO_USAGE, *, failed: bool = False) -> None:
+        """An LLM request ended."""
+        with self._lock:
+            call = self.open_runs.get(key)
+            if isinstance(call, Call):
+                self._lifecycle.end_call(call, usage, failed=failed)
+
+    def request_identity(self, request_key: str | None) -> Identity | None:
+        """Whose request this is; None outside graphs. `request_key` is the same for its retries.
+
+        A request without a LangChain run is a raw client's: it is told here as a call, and ends with the run
+        around it.
+        """
+        around = self._around()
+        with self._lock:
+            call = self._call_here(around)
+            if call is not None:
+                return call.identity
+            if around is None or around.task is None:
+                return None
+            key = f"raw-{request_key or next(self._unkeyed_calls)}"
+            known = self.open_runs.get(key)
+            if isinstance(known, Call):
+                return known.identity
+            around.raw_calls = [*(around.raw_calls or ()), key]
+            return self._lifecycle.open_call(key, around, around.task, around.metadata).identity
+
+    def current_identity(self) -> Identity | None:
+        """Who is acting in this context; None outside graphs. Without any effect."""
+        around = self._around()
+        with self._lock:
+            call = self._call_here(around)
+            if call is not None:
+                return call.identity
+            return (
+                self._lifecycle.caller.of_task(around.task) if around is not None and around.task is not None else None
+            )
+
+    # --- tools
+
+    def tool_started(self, key: Hashable, parent_key: Hashable, name: str, metadata: Mapping[str, Any] | None) -> None:
+        """A tool began."""
+        with self._lock:
+            parent = self.open_runs.get(parent_key)
+            if parent is None or self.open_runs.get(key) is not None:
+                return
+            tool = ToolRun(key, parent, name, metadata or _NO_METADATA)
+            self.open_runs.add(tool)
+            if parent.task is not None:
+                tool.identity = self._lifecycle.caller.of_tool(parent.task)
+                self.reports.tool_started(tool)
+
+    def tool_ended(self, key: Hashable, *, failed: bool = False) -> None:
+        """A tool ended."""
+        with self._lock:
+            tool = self.open_runs.get(key)
+            if isinstance(tool, ToolRun):
+                self._lifecycle.forget(tool)
+                self.reports.tool_ended(tool, failed=failed)
+
+    # --- where am I
+
+    def _around(self) -> Run | None:
+        key = ambient_run()
+        return self.open_runs.get(key) if key is not None else None
+
+    def _call_here(self, around: Run | None) -> Call | None:
+        """The LangChain call in flight in this context, unless a node below its task is running."""
+        call = self.open_runs.get(self._call_in_context.get())
+        if not isinstance(call, Call):
+            return None
+        inner = around.task if around is not None else None
+        if inner is not None and inner is not call.task:
+            while inner is not None:
+                inner = inner.in_graph.enclosing
+                if inner is call.task:
+                    return None
+        return call

@@ -1,0 +1,84 @@
+"""Sessions across runs: which conversation a run belongs to, and what is remembered of it."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from agentrt.identity import SessionKey
+from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
+from agentrt_langgraph.naming import session_name
+from agentrt_langgraph.records import Binding, Run, SessionMemory, Turn
+
+MAX_SESSIONS = 10_000
+MAX_REPLAYABLE = 256
+"""A resume repeats the last superstep; more than this many visits of one need no remembering."""
+
+TENANT_KEY = "agentrt_tenant"
+_SERVER_KEYS = ("assistant_id", "graph_id")
+"""Set by LangGraph Server, which brings its own checkpointer at run time."""
+
+
+class Sessions:
+    """Memory of sessions the user named, bounded: least recently begun leave first."""
+
+    def __init__(self, default_tenant: str) -> None:
+        self._default_tenant = default_tenant
+        self._memories: OrderedDict[SessionKey, SessionMemory] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._memories)
+
+    def open_turn(self, run: Run, binding: Binding | None) -> Turn:
+        """The turn that this outermost graph run is."""
+        metadata = run.metadata
+        name = session_name(metadata)
+        session = SessionKey(self.tenant(metadata), name or str(run.key))
+        memory = self.memory(session) if name is not None else SessionMemory()
+        return Turn(
+            session=session,
+            workload=_workload(run, binding),
+            resumable=_resumable(run, binding, named=name is not None),
+            memory=memory,
+            dispatched=dict.fromkeys(memory.replayable),
+        )
+
+    def close_turn(self, turn: Turn, *, failed: bool) -> None:
+        """Keep what a resume would repeat; a turn that is done repeats nothing."""
+        replayable = islice(reversed(turn.dispatched), MAX_REPLAYABLE) if failed or turn.interrupted else ()
+        turn.memory.replayable = frozenset(replayable)
+
+    def memory(self, session: SessionKey) -> SessionMemory:
+        """What is remembered of a session; empty for a new one."""
+        memory = self._memories.get(session)
+        if memory is None:
+            memory = self._memories[session] = SessionMemory()
+            if len(self._memories) > MAX_SESSIONS:
+                self._memories.popitem(last=False)
+        else:
+            self._memories.move_to_end(session)
+        return memory
+
+    def tenant(self, metadata: Mapping[str, Any]) -> str:
+        """Owner of a run's data: metadata, else the setting."""
+        tenant = metadata.get(TENANT_KEY)
+        return bounded(str(tenant)) if tenant else self._default_tenant
+
+
+def _workload(run: Run, binding: Binding | None) -> str:
+    """The deployed graph. A `run_name` may differ with each request, so a bound or served name comes first."""
+    name = (
+        run.metadata.get("agentrt_workload")
+        or (binding.workload if binding is not None else None)
+        or run.metadata.get("graph_id")
+        or (run.name if run.name != UNNAMED_GRAPH else None)
+        or "default"
+    )
+    return bounded(str(name))
+
+
+def _resumable(run: Run, binding: Binding | None, *, named: bool) -> bool:
+    """Whether the session may go on later. Where that cannot be known, a named session may."""
+    if run.ns is not None or any(key in run.metadata for key in _SERVER_KEYS):
+        return True  # inside a graph that we do not see, or on a server
+    return binding.resumable if binding is not None else named
