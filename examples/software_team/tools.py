@@ -4,6 +4,7 @@ A tool raises on arguments that make no sense; the tool node hands the error's t
 """
 
 import hashlib
+from pathlib import Path
 from typing import Annotated, Any
 
 from langchain_core.messages import ToolMessage
@@ -13,18 +14,15 @@ from langgraph.types import Command
 
 MAX_PATH_CHARS = 120
 MAX_FILE_CHARS = 20_000
-MAX_HITS = 8
+MAX_HITS = 24
+CONTEXT_LINES = 1
 FAILING_SHARE = 0.25
 
-SNIPPETS: dict[str, str] = {
-    "lib/clock.py": "def monotonic_s() -> float: ...  # replace it in tests\ndef today_utc() -> date: ...",
-    "lib/errors.py": "class BadInput(ValueError): ...  # carries the offending value\nclass Conflict(Exception): ...",
-    "lib/files.py": "def read_lines(path: Path) -> list[str]: ...\ndef write_atomically(path: Path, text: str): ...",
-    "lib/retry.py": "def retry(call: Callable[[], T], *, attempts: int, pause_s: float, on: type[Exception]) -> T: ...",
-    "lib/locks.py": "class FileLock: ...  # between processes\nclass Lease: ...  # runs out after ttl_s",
-    "lib/text.py": "def normalise(text: str) -> str: ...\ndef edit_distance(left: str, right: str) -> int: ...",
+REPOSITORY: dict[str, str] = {
+    f"lib/{path.name}": path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parent / "repository").glob("*.py"))
 }
-"""What `search_code` finds beside the team's own files."""
+"""The code that every project of the team starts with."""
 
 TESTS = (
     "test_plan_checks",
@@ -42,28 +40,29 @@ State = Annotated[dict[str, Any], InjectedState]
 
 @tool
 def search_code(query: str, state: State) -> str:
-    """Find lines in the project's files and in the team's snippet library that contain the query."""
-    wanted = query.strip().lower()
-    if not wanted:
-        raise ValueError("search_code needs a query of at least one character")
-    files = {**SNIPPETS, **state.get("files", {})}
-    hits = [
-        f"{path}:{number}: {line.strip()}"
-        for path, text in sorted(files.items())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if any(word in line.lower() for word in wanted.split())
-    ]
-    shown = "\n".join(hits[:MAX_HITS])
-    more = f"\n({len(hits) - MAX_HITS} more)" if len(hits) > MAX_HITS else ""
-    return f"{shown}{more}" if hits else f"no line contains {query!r}; files: {', '.join(sorted(files))}"
+    """Find the places in the project's files and in the team's library that contain one of the query's words."""
+    words = query.lower().split()
+    if not words:
+        raise ValueError("search_code needs a query of at least one word")
+    hits = []
+    for path, text in _files(state).items():
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
+            if any(word in line.lower() for word in words):
+                around = lines[max(0, number - CONTEXT_LINES) : number + CONTEXT_LINES + 1]
+                hits.append(f"{path}:{number + 1}:\n" + "\n".join(f"    {shown}" for shown in around))
+    if not hits:
+        return f"no line contains a word of {query!r}; files: {', '.join(_files(state))}"
+    more = [f"({len(hits) - MAX_HITS} more)"] if len(hits) > MAX_HITS else []
+    return "\n".join([*hits[:MAX_HITS], *more])
 
 
 @tool
 def read_file(path: str, state: State) -> str:
     """Return the current text of one file of the project."""
-    files: dict[str, str] = {**SNIPPETS, **state.get("files", {})}
+    files = _files(state)
     if path not in files:
-        raise ValueError(f"no such file: {path!r}; there are {', '.join(sorted(files))}")
+        raise ValueError(f"no such file: {path!r}; there are {', '.join(files)}")
     return files[path]
 
 
@@ -85,25 +84,42 @@ def write_file(path: str, content: str, tool_call_id: Annotated[str, InjectedToo
 
 @tool
 def run_tests(state: State, selector: str = "") -> str:
-    """Run the tests whose names contain the selector, all of them when it is empty."""
-    chosen = [name for name in TESTS if selector.strip().lower() in name]
-    if not chosen:
-        return f"collected 0 tests for {selector!r}; there are {', '.join(TESTS)}"
-    files = sorted(state.get("files", {}).items())
-    lines, failed = [], 0
-    for name in chosen:
-        if _fails(name, files):
-            failed += 1
-            lines.append(f"FAILED {name}: expected the value the design names, got another one")
-        else:
-            lines.append(f"passed {name}")
-    return "\n".join([*lines, f"{len(chosen) - failed} passed, {failed} failed, {len(files)} files under test"])
+    """Run the tests whose names contain the selector; all of them when it is empty or matches none."""
+    written = sorted(state.get("files", {}).items())
+    chosen = [name for name in TESTS if selector.strip().lower() in name] or list(TESTS)
+    failed = [name for name in chosen if _fails(name, written)]
+    lines = [f"{'FAILED' if name in failed else 'passed'} tests/{name}.py::{name}" for name in chosen]
+    for name in failed:
+        lines += ["", f"____ {name} ____", *_traceback(name, written)]
+    summary = f"{len(failed)} failed, {len(chosen) - len(failed)} passed; {len(written)} files under test"
+    return "\n".join([f"collected {len(chosen)} tests for {selector!r}", *lines, "", summary])
+
+
+def _files(state: dict[str, Any]) -> dict[str, str]:
+    return {**REPOSITORY, **state.get("files", {})}
 
 
 def _fails(test: str, files: list[tuple[str, str]]) -> bool:
     """Chance, but the same one every time: a test's result changes only when the files do."""
     digest = hashlib.sha256(repr((test, files)).encode()).digest()
     return digest[0] / 256 < FAILING_SHARE
+
+
+def _traceback(test: str, files: list[tuple[str, str]]) -> list[str]:
+    """What a failed test shows: its own lines, then the file it was in."""
+    path, text = files[-1] if files else next(iter(REPOSITORY.items()))
+    shown = text.splitlines()[:6]
+    return [
+        f"    def {test}(project):",
+        f"        expected = project.expected({test.removeprefix('test_')!r})",
+        f"        actual = project.run({test.removeprefix('test_')!r})",
+        ">       assert actual == expected",
+        "E       AssertionError: the value differs from the one the design names",
+        "E         - expected",
+        "E         + actual",
+        f"{path}:{len(shown)}: in the frame that returned it:",
+        *(f"        {line}" for line in shown),
+    ]
 
 
 CODER_TOOLS: tuple[BaseTool, ...] = (search_code, read_file, write_file)
