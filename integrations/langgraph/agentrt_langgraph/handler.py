@@ -49,11 +49,6 @@ class AgentRTCallbackHandler(_Base):
         return self._runtime
 
     @property
-    def ignore_agent(self) -> bool:
-        """Legacy agent events say nothing new."""
-        return True
-
-    @property
     def ignore_retry(self) -> bool:
         """Retries are seen as runs."""
         return True

@@ -38,6 +38,8 @@ _lock = threading.RLock()
 _sources: tuple[weakref.ref[Any], ...] = ()
 _undo: list[Callable[[], None]] = []
 _mode: Mode = "off"
+_proven: bool | None = None
+"""What the self-test found in this process; None before it ran."""
 
 
 def enable(source: RequestSource) -> None:
@@ -49,7 +51,7 @@ def enable(source: RequestSource) -> None:
             alive.append(weakref.ref(source))
         _sources = tuple(alive)
         try:
-            _mode = _patch()
+            _mode = _mode if _mode == "fallback" else _patch()
         except Exception as error:
             _restore()
             _mode = "absent"
@@ -70,18 +72,18 @@ def mode() -> Mode:
 
 
 def _patch() -> Mode:
-    if _mode == "fallback":
-        return _mode
+    global _proven  # noqa: PLW0603 - as above
     try:
         from openai._base_client import AsyncAPIClient, SyncAPIClient  # noqa: PLC0415 - optional
     except ImportError:
         return "absent"
-    fresh = not _undo
     # Again each time: a subclass may have come since.
     for root, is_async in ((SyncAPIClient, False), (AsyncAPIClient, True)):
         for client in {*_subclasses(root)}:
             _wrap(client, is_async=is_async)
-    if not fresh or _self_test():
+    if _proven is None:
+        _proven = _self_test()
+    if _proven:
         return "hook"
     _restore()
     _undo.extend(fallback.patch(request_addition))

@@ -33,7 +33,11 @@ class OpenRuns:
         return next(iter(self._outermost.values())) if len(self._outermost) > MAX_TREES else None
 
     def discard(self, run: Run) -> None:
-        """Forget a run."""
+        """Forget a run, and cut its references to itself: it is then freed without the garbage collector."""
+        if run.task is run:
+            run.task = None
+        if run.tool is run:
+            run.tool = None
         self._runs.pop(run.key, None)
         run.tree.members.pop(run.key, None)
         if run.parent is None:
