@@ -54,10 +54,16 @@ def _settings() -> Settings | None:
     return None if settings.disabled else settings
 
 
+class _ThroughVLLM(logging.Handler):
+    """Shows our lines where and as vLLM shows its own; its processes configure no other logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        vllm = logging.getLogger("vllm")
+        if vllm.isEnabledFor(record.levelno):
+            vllm.handle(record)
+
+
 def _log_through_vllm() -> None:
-    """Show our log lines in vLLM's format; its processes configure no other logger than their own."""
-    vllm = logging.getLogger("vllm")
-    if vllm.handlers and not logger.handlers:
-        logger.handlers = list(vllm.handlers)
-        logger.setLevel(vllm.level)
-        logger.propagate = vllm.propagate
+    if not logger.handlers:
+        logger.addHandler(_ThroughVLLM())
+        logger.setLevel(logging.INFO)

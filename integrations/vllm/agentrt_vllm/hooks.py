@@ -96,7 +96,7 @@ class Hooks:
 
     def _get_new_blocks(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def get_new_blocks(num_blocks: int) -> Any:
-            self._tell("get_new_blocks", self._start)
+            self._tell("allocate_slots", self._start)
             blocks = original(num_blocks)
             self._tell("get_new_blocks", self.order.blocks_allocated, [block.block_id for block in blocks])
             return blocks
@@ -107,7 +107,7 @@ class Hooks:
         def cache_full_blocks(
             request: Any, blocks: Any, num_cached_blocks: int, num_full_blocks: int, *args: Any, **kwargs: Any
         ) -> Any:
-            self._tell("cache_full_blocks", self._start)
+            self._tell("allocate_slots", self._start)
             result = original(request, blocks, num_cached_blocks, num_full_blocks, *args, **kwargs)
             self._tell("cache_full_blocks", self._stored, request, blocks[num_cached_blocks:num_full_blocks])
             return result
