@@ -10,55 +10,70 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 
 from agentrt.config import Settings
 from agentrt.identity import Identity
 
 BLOCK_SIZE_TOKENS = 32
+ATTENTION = "FullAttentionSpec"
 MAX_STEPS = 20_000
 TOKEN = 7
 """What the model always says."""
 
 
+VLLM = (
+    "config.SchedulerConfig",
+    "engine.arg_utils.EngineArgs",
+    "sampling_params.SamplingParams",
+    "utils.hashing.get_hash_fn_by_name",
+    "v1.core.block_pool.BlockPool",
+    "v1.core.kv_cache_manager.KVCacheManager",
+    "v1.core.kv_cache_utils.FreeKVCacheBlockQueue",
+    "v1.core.kv_cache_utils.get_request_block_hasher",
+    "v1.core.kv_cache_utils.init_none_hash",
+    "v1.core.sched.async_scheduler.AsyncScheduler",
+    "v1.core.sched.scheduler.Scheduler",
+    "v1.engine.core.EngineCore",
+    "v1.kv_cache_interface.FullAttentionSpec",
+    "v1.kv_cache_interface.KVCacheConfig",
+    "v1.kv_cache_interface.KVCacheGroupSpec",
+    "v1.kv_cache_interface.SlidingWindowSpec",
+    "v1.outputs.ModelRunnerOutput",
+    "v1.request.Request",
+    "v1.request.RequestStatus",
+)
+
+
 @pytest.fixture(scope="session")
 def vllm(nano_path: Path) -> Iterator[SimpleNamespace]:
-    """The parts of vLLM used here. Its import warns about its own dependencies, which is not our business."""
+    """The parts of vLLM used here, by name. Importing it warns about its own dependencies: not our business."""
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         patch.setenv("VLLM_PLUGINS", "")
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        import torch
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.sampling_params import SamplingParams
-        from vllm.utils.hashing import get_hash_fn_by_name
-        from vllm.v1.core import block_pool, kv_cache_utils
-        from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-        from vllm.v1.core.sched.scheduler import Scheduler
-        from vllm.v1.kv_cache_interface import (
-            FullAttentionSpec,
-            KVCacheConfig,
-            KVCacheGroupSpec,
-            SlidingWindowSpec,
-        )
-        from vllm.v1.outputs import ModelRunnerOutput
-        from vllm.v1.request import Request, RequestStatus
-
+        parts = SimpleNamespace()
+        for path in VLLM:
+            module, _, name = path.rpartition(".")
+            setattr(parts, name, getattr(import_module(f"vllm.{module}"), name))
+        parts.extend = import_module("agentrt_vllm.scheduler").extended
         logging.getLogger("vllm").setLevel(logging.ERROR)
-        sha256 = get_hash_fn_by_name("sha256")
-        kv_cache_utils.init_none_hash(sha256)
-        hasher = kv_cache_utils.get_request_block_hasher(BLOCK_SIZE_TOKENS, sha256)
-        config = EngineArgs(
+        sha256 = parts.get_hash_fn_by_name("sha256")
+        parts.init_none_hash(sha256)
+        parts.hasher = parts.get_request_block_hasher(BLOCK_SIZE_TOKENS, sha256)
+        parts.config = parts.EngineArgs(
             model=str(nano_path), max_model_len=2048, block_size=BLOCK_SIZE_TOKENS, enforce_eager=True,
             max_num_seqs=8, max_num_batched_tokens=512, enable_prefix_caching=True,
         ).create_engine_config()  # fmt: skip
-        yield SimpleNamespace(**locals())
+        yield parts
 
 
 @dataclass
@@ -72,7 +87,9 @@ class Served:
 class Simulation:
     """A scheduler over `num_blocks` usable blocks, stepped by hand; `lookahead` steps are in flight, as on a GPU."""
 
-    def __init__(self, vllm: SimpleNamespace, scheduler: type[Any], num_blocks: int, lookahead: int = 0) -> None:
+    def __init__(
+        self, vllm: SimpleNamespace, scheduler: type[Any], num_blocks: int, lookahead: int = 0, spec: str = ATTENTION
+    ) -> None:
         self._vllm = vllm
         self._lookahead = lookahead
         self._in_flight: deque[tuple[Any, Any]] = deque()
@@ -83,7 +100,7 @@ class Simulation:
         self.scheduler = scheduler(
             vllm_config=vllm.config,
             kv_cache_config=vllm.KVCacheConfig(
-                num_blocks=num_blocks + 1, kv_cache_tensors=[], kv_cache_groups=[self._group(vllm.FullAttentionSpec)]
+                num_blocks=num_blocks + 1, kv_cache_tensors=[], kv_cache_groups=[self._group(spec)]
             ),
             structured_output_manager=MagicMock(),
             block_size=BLOCK_SIZE_TOKENS,
@@ -161,8 +178,11 @@ class Simulation:
             pooler_output=[],
         )
 
-    def _group(self, spec: type[Any]) -> Any:
-        layer = spec(block_size=BLOCK_SIZE_TOKENS, num_kv_heads=1, head_size=32, dtype=self._vllm.torch.bfloat16)
+    def _group(self, spec: str) -> Any:
+        more = {} if spec == ATTENTION else {"sliding_window": 4 * BLOCK_SIZE_TOKENS}
+        layer = getattr(self._vllm, spec)(
+            block_size=BLOCK_SIZE_TOKENS, num_kv_heads=1, head_size=32, dtype=torch.bfloat16, **more
+        )
         return self._vllm.KVCacheGroupSpec(["layer"], layer)
 
 
@@ -179,12 +199,11 @@ def stock(vllm: SimpleNamespace) -> Callable[..., Simulation]:
 @pytest.fixture
 def extended(vllm: SimpleNamespace) -> Callable[..., Simulation]:
     """Makes simulations of vLLM with the plugin; `on_gpu` uses the asynchronous scheduler, one step ahead."""
-    from agentrt_vllm.scheduler import extended as extend
 
-    def make(num_blocks: int = 64, *, on_gpu: bool = False) -> Simulation:
+    def make(num_blocks: int = 64, *, on_gpu: bool = False, spec: str = ATTENTION) -> Simulation:
         base = vllm.AsyncScheduler if on_gpu else vllm.Scheduler
         vllm.config.scheduler_config.async_scheduling = on_gpu
-        return Simulation(vllm, extend(base, Settings()), num_blocks, lookahead=int(on_gpu))
+        return Simulation(vllm, vllm.extend(base, Settings()), num_blocks, int(on_gpu), spec)
 
     return make
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from agentrt_vllm.hooks import PREFETCH_ID, _identity
 
 from agentrt.identity import Identity
-from agentrt_vllm.hooks import PREFETCH_ID
 
 HOOKS = {
     "call_started": "allocate_slots",
@@ -161,7 +161,7 @@ def test_answers_fit_in_msgpack(extended, prompt):
 
 
 @pytest.mark.parametrize(("method", "where"), HOOKS.items())
-def test_a_hook_that_raises_ends_the_order_and_not_the_engine(
+def test_a_hook_that_raises_ends_the_order_and_not_the_engine(  # noqa: PLR0917 - fixtures
     stock, extended, prompt, monkeypatch, caplog, method, where
 ):
     """From a fault on the scheduler does what stock vLLM does; it is counted, logged once, and said."""
@@ -203,8 +203,6 @@ def test_a_value_that_is_none_ends_the_order_and_not_the_engine(extended, prompt
 
 def test_a_request_without_sampling_parameters_is_unknown_traffic():
     """Pooling requests have no place for a label."""
-    from agentrt_vllm.hooks import _identity
-
     assert _identity(SimpleNamespace(sampling_params=None)) is None
     assert _identity(SimpleNamespace(sampling_params=SimpleNamespace(extra_args={"agentrt": "{"}))) is None
 

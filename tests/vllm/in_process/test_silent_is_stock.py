@@ -4,10 +4,10 @@ import random
 from types import SimpleNamespace
 
 import pytest
-
-from agentrt.kv.order import KVOrder
 from agentrt_vllm.hooks import Hooks
 from agentrt_vllm.seams import check_take_over
+
+from agentrt.kv.order import KVOrder
 
 POOL_OPERATIONS = 250_000
 SEEDS = 8
@@ -16,14 +16,14 @@ SEEDS = 8
 class TwinPools:
     """Two of vLLM's block pools under the same operations, one of them with our queue and hooks."""
 
-    def __init__(self, block_pool, num_blocks, seed):
+    def __init__(self, vllm, num_blocks, seed):
         self.rng = random.Random(seed)
         self.now = 0.0
         self.operations = 0
         self.live = []
         """(stock blocks, our blocks) of every request in progress."""
         self.stock, self.ours = (
-            block_pool.BlockPool(num_gpu_blocks=num_blocks, enable_caching=True, hash_block_size=1) for _ in range(2)
+            vllm.BlockPool(num_gpu_blocks=num_blocks, enable_caching=True, hash_block_size=1) for _ in range(2)
         )
         order = KVOrder(num_blocks=num_blocks, block_size_tokens=1, clock=lambda: self.now)
         queue = order.take_over(self.ours.free_block_queue.get_all_free_blocks())
@@ -31,7 +31,6 @@ class TwinPools:
         self.ours.free_block_queue = queue
         self.hooks = Hooks(order, SimpleNamespace(block_pool=self.ours))
         self.hooks.attach()
-        self._hash = block_pool.make_block_hash_with_group_id
 
     def operate(self):
         """One random operation on both pools; every choice of blocks is compared."""
@@ -98,7 +97,7 @@ def ids(blocks):
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_random_pool_operations_pick_the_same_blocks(vllm, seed):
     """Over 250,000 random operations on vLLM's own BlockPool, both queues hand out the same blocks."""
-    twins = TwinPools(vllm.block_pool, num_blocks=random.Random(seed).choice([17, 65, 257]), seed=seed)
+    twins = TwinPools(vllm, num_blocks=random.Random(seed).choice([17, 65, 257]), seed=seed)
     checked = 0
     while twins.operations < POOL_OPERATIONS // SEEDS:
         twins.operate()

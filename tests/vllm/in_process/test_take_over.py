@@ -3,9 +3,10 @@
 import logging
 from types import SimpleNamespace
 
+import agentrt_vllm
 import pytest
 
-import agentrt_vllm
+from agentrt.kv.queue import OrderedFreeQueue
 
 
 def test_the_take_over_changes_nothing_about_the_free_blocks(stock, extended):
@@ -38,12 +39,11 @@ def test_capabilities_say_that_the_order_is_ours(extended):
         ("KVCacheManager", "free"),
     ],
 )
-def test_a_missing_name_leaves_stock_lru(vllm, stock, extended, monkeypatch, caplog, owner, name):
+def test_a_missing_name_leaves_stock_lru(  # noqa: PLR0917 - fixtures
+    vllm, extended, monkeypatch, caplog, owner, name
+):
     """Without a name we rely on, vLLM's own queue stays, one log line names it, and so do the capabilities."""
-    from vllm.v1.core.block_pool import BlockPool
-    from vllm.v1.core.kv_cache_manager import KVCacheManager
-
-    monkeypatch.delattr({"BlockPool": BlockPool, "KVCacheManager": KVCacheManager}[owner], name)
+    monkeypatch.delattr(getattr(vllm, owner), name)
     with caplog.at_level(logging.WARNING, "agentrt"):
         simulation = extended()
     assert_untouched(simulation, f"{owner}.{name}", caplog)
@@ -51,8 +51,7 @@ def test_a_missing_name_leaves_stock_lru(vllm, stock, extended, monkeypatch, cap
 
 def test_a_new_method_of_the_queue_leaves_stock_lru(vllm, extended, monkeypatch, caplog):
     """A method our queue does not have is one that somebody will call: the plugin stands back."""
-    queue = vllm.kv_cache_utils.FreeKVCacheBlockQueue
-    monkeypatch.setattr(queue, "rotate", lambda self: None, raising=False)
+    monkeypatch.setattr(vllm.FreeKVCacheBlockQueue, "rotate", lambda self: None, raising=False)
     with caplog.at_level(logging.WARNING, "agentrt"):
         simulation = extended()
     assert_untouched(simulation, "FreeKVCacheBlockQueue.rotate", caplog)
@@ -60,7 +59,7 @@ def test_a_new_method_of_the_queue_leaves_stock_lru(vllm, extended, monkeypatch,
 
 def test_another_signature_leaves_stock_lru(vllm, extended, monkeypatch, caplog):
     """The first four parameters of cache_full_blocks are read by the hook, so they are checked."""
-    monkeypatch.setattr(vllm.block_pool.BlockPool, "cache_full_blocks", lambda self, blocks, request, start, end: None)
+    monkeypatch.setattr(vllm.BlockPool, "cache_full_blocks", lambda self, blocks, request, start, end: None)
     with caplog.at_level(logging.WARNING, "agentrt"):
         simulation = extended()
     assert_untouched(simulation, "cache_full_blocks", caplog)
@@ -68,8 +67,6 @@ def test_another_signature_leaves_stock_lru(vllm, extended, monkeypatch, caplog)
 
 def test_another_order_at_take_over_leaves_stock_lru(extended, monkeypatch, caplog):
     """The self-test compares our queue with vLLM's before it is swapped in."""
-    from agentrt.kv.queue import OrderedFreeQueue
-
     monkeypatch.setattr(OrderedFreeQueue, "get_all_free_blocks", lambda self: list(self.iter_blocks_after(None))[::-1])
     with caplog.at_level(logging.WARNING, "agentrt"):
         simulation = extended()
@@ -94,17 +91,22 @@ def test_without_prefix_caching_there_is_nothing_to_order(vllm, extended, monkey
     assert_untouched(simulation, "prefix caching", caplog)
 
 
-def test_registering_twice_extends_once(vllm, monkeypatch):
-    """vLLM may load a plugin several times in one process."""
-    from vllm.config import SchedulerConfig
-    from vllm.v1.engine.core import EngineCore
+def test_other_kinds_of_attention_are_left_alone(extended, caplog):
+    """A sliding window drops blocks in mid-request, which ownership does not cover: stock LRU stays."""
+    with caplog.at_level(logging.WARNING, "agentrt"):
+        simulation = extended(spec="SlidingWindowSpec")
+    assert_untouched(simulation, "full-attention", caplog)
 
-    monkeypatch.setattr(SchedulerConfig, "get_scheduler_cls", SchedulerConfig.get_scheduler_cls)
-    monkeypatch.setattr(EngineCore, "agentrt_call", None, raising=False)
+
+def test_registering_twice_extends_once(vllm, monkeypatch):
+    """VLLM may load a plugin several times in one process."""
+    config = vllm.SchedulerConfig
+    monkeypatch.setattr(config, "get_scheduler_cls", config.get_scheduler_cls)
+    monkeypatch.setattr(vllm.EngineCore, "agentrt_call", None, raising=False)
     agentrt_vllm.register()
-    once = SchedulerConfig.get_scheduler_cls
+    once = config.get_scheduler_cls
     agentrt_vllm.register()
-    assert SchedulerConfig.get_scheduler_cls is once
+    assert config.get_scheduler_cls is once
     chosen = vllm.config.scheduler_config.get_scheduler_cls()
     assert [base.__name__ for base in chosen.__mro__[:2]] == [f"AgentRT{chosen.__mro__[2].__name__}", "AgentRTMixin"]
     assert chosen is vllm.config.scheduler_config.get_scheduler_cls()
@@ -113,13 +115,11 @@ def test_registering_twice_extends_once(vllm, monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [("AGENTRT_DISABLED", "1"), ("AGENTRT_RETAIN_MAX_SHARE", "7")])
 def test_disabled_or_misconfigured_it_does_nothing(vllm, monkeypatch, caplog, name, value):
     """AGENTRT_DISABLED=1, or a setting without meaning, leaves vLLM alone; the latter is named in the log."""
-    from vllm.config import SchedulerConfig
-
-    before = SchedulerConfig.get_scheduler_cls
+    before = vllm.SchedulerConfig.get_scheduler_cls
     monkeypatch.setenv(name, value)
     with caplog.at_level(logging.ERROR, "agentrt"):
         agentrt_vllm.register()
-    assert SchedulerConfig.get_scheduler_cls is before
+    assert vllm.SchedulerConfig.get_scheduler_cls is before
     assert ("AGENTRT_RETAIN_MAX_SHARE='7'" in caplog.text) is (name == "AGENTRT_RETAIN_MAX_SHARE")
     app = SimpleNamespace(router=SimpleNamespace(routes=[]))
     agentrt_vllm.endpoint_plugin().attach_router(app)
@@ -134,7 +134,7 @@ def test_register_survives_whatever_happens(vllm, monkeypatch, caplog):
 
 
 def assert_untouched(simulation, seam, caplog):
-    """vLLM's own queue and methods are in place, and it is said once why."""
+    """VLLM's own queue and methods are in place, and it is said once why."""
     pool = simulation.pool
     assert type(pool.free_block_queue).__name__ == "FreeKVCacheBlockQueue"
     assert "get_new_blocks" not in vars(pool)
