@@ -137,7 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/responses"):
             self._send(self._response(body, reply))
         elif self.path.endswith("/embeddings"):
-            self._send({"object": "list", "model": "m", "data": [], "usage": {"prompt_tokens": 0, "total_tokens": 0}})
+            data = [{"object": "embedding", "index": 0, "embedding": [0.0]}]
+            self._send({"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 0, "total_tokens": 0}})
         elif body.get("stream"):
             self._stream(body, reply)
         else:
@@ -275,13 +276,16 @@ def call() -> Callable[..., Reply]:
     return lambda *tool_calls: Reply(content=None, tool_calls=list(tool_calls))
 
 
+_distinct = itertools.count()
+
+
 @pytest.fixture
 def chat(server: Server) -> Callable[..., ChatOpenAI]:
     """A chat model of the server."""
 
     def make(model: str = "m", **options: Any) -> ChatOpenAI:
-        return ChatOpenAI(
-            model=model, **{"base_url": server.url, "api_key": "x", "max_retries": 0, **options}
-        )
+        # LangChain shares one async HTTP client per settings, and its connections die with their event loop.
+        settings = {"base_url": server.url, "api_key": "x", "max_retries": 0, "timeout": 60 + next(_distinct)}
+        return ChatOpenAI(model=model, **(settings | options))
 
     return make

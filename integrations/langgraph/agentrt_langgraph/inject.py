@@ -10,6 +10,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
 from agentrt.identity import Identity
@@ -35,6 +36,9 @@ class RequestSource(Protocol):
 
 
 _lock = threading.RLock()
+_in_override: ContextVar[bool] = ContextVar("agentrt_in_override", default=False)
+"""An override is calling its parent's hook: the outermost one adds, after the SDK is done."""
+
 _sources: tuple[weakref.ref[Any], ...] = ()
 _undo: list[Callable[[], None]] = []
 _mode: Mode = "off"
@@ -126,14 +130,28 @@ def _wrap(client: type[Any], *, is_async: bool) -> None:
 
         @functools.wraps(original)
         async def prepare_async(self: Any, options: Any) -> Any:
-            return _add(self, await original(self, options))
+            if _in_override.get():
+                return await original(self, options)
+            token = _in_override.set(True)
+            try:
+                options = await original(self, options)
+            finally:
+                _in_override.reset(token)
+            return _add(self, options)
 
         wrapper = prepare_async
     else:
 
         @functools.wraps(original)
         def prepare(self: Any, options: Any) -> Any:
-            return _add(self, original(self, options))
+            if _in_override.get():
+                return original(self, options)
+            token = _in_override.set(True)
+            try:
+                options = original(self, options)
+            finally:
+                _in_override.reset(token)
+            return _add(self, options)
 
         wrapper = prepare
     wrapper.__agentrt__ = True

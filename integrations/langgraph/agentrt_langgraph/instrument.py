@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers import context as tracer_context
@@ -20,6 +19,7 @@ from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding
 from agentrt_langgraph.structure import EMPTY, Structure, declared_edges, read_structure
+from agentrt_langgraph.tracker import Tracker
 from agentrt_langgraph.trackers import live_trackers, tracker_of
 
 logger = logging.getLogger("agentrt")
@@ -39,7 +39,8 @@ def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = Non
         raise TypeError(f"instrument() takes a compiled LangGraph graph, not {type(graph).__name__}{hint}")
     if runtime.settings.disabled or _is_instrumented(graph, runtime):
         return graph
-    binding = _bind(graph, runtime, workload)
+    tracker = tracker_of(runtime)  # kept until the handler keeps it
+    binding = _bind(graph, tracker, workload)
     return cast("Graph", graph.with_config(callbacks=[AgentRTCallbackHandler(runtime, binding=binding)]))
 
 
@@ -65,7 +66,6 @@ def instrumented(runtime: RuntimePort, *, workload: str | None = None) -> Callab
 
 
 _lock = threading.Lock()
-_bindings: WeakKeyDictionary[Any, dict[tuple[int, str | None], Binding]] = WeakKeyDictionary()
 _installed: dict[int, tuple[RuntimePort, ContextVar[Any]]] = {}
 
 
@@ -120,17 +120,16 @@ def _is_instrumented(graph: Any, runtime: RuntimePort) -> bool:
     return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in handlers)
 
 
-def _bind(graph: Any, runtime: RuntimePort, workload: str | None) -> Binding:
+def _bind(graph: Any, tracker: Tracker, workload: str | None) -> Binding:
     """What is known of this graph, read and declared once per graph object and runtime."""
-    key = (id(runtime), workload)
     with _lock:
-        known = _bindings.setdefault(graph, {})
-        binding = known.get(key)
+        known = tracker.bindings.setdefault(graph, {})
+        binding = known.get(workload)
         if binding is None:
-            binding = known[key] = _read(graph, runtime, workload)
+            binding = known[workload] = _read(graph, tracker.runtime, workload)
             edges = declared_edges(binding.structure)
             if edges:
-                tracker_of(runtime).reports.structure(runtime.settings.tenant, binding.workload, edges)
+                tracker.reports.structure(tracker.runtime.settings.tenant, binding.workload, edges)
         return binding
 
 

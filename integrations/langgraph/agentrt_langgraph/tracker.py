@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from agentrt.identity import Identity
 from agentrt_langgraph.ambient import ambient_run
@@ -33,6 +34,8 @@ class Tracker:
         self.reports = Reports(runtime)
         self.sessions = Sessions(runtime.settings.tenant)
         self.open_runs = OpenRuns()
+        self.bindings: WeakKeyDictionary[Any, dict[str | None, Binding]] = WeakKeyDictionary()
+        """What `instrument` read, by graph object and workload."""
         self._lifecycle = Lifecycle(self.open_runs, self.sessions, self.reports)
         self._lock = threading.RLock()
         self._call_in_context: ContextVar[Hashable] = ContextVar("agentrt_call", default=None)
