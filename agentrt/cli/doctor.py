@@ -38,8 +38,8 @@ def add_parser(commands: Any) -> None:
         "doctor",
         summary="check a server and the plugin in it",
         description=(
-            "Asks a vLLM server whether the agentrt plugin is loaded and orders eviction, and says what to do about "
-            "everything that is not as it should be.\nExit code 0: agentrt works there; 1: it does not."
+            "Asks a vLLM server whether the agentrt plugin is loaded and orders eviction, and says what to do about\n"
+            "everything that is not as it should be.\n\nExit code 0: agentrt works there; 1: it does not."
         ),
         examples=_EXAMPLES,
     )

@@ -22,6 +22,8 @@ class Evidence:
     evicted_blocks: Counter[str] = field(default_factory=Counter)
     """Cached blocks evicted during the pass, by kind of owner: context, anchor, unknown."""
     order: str = "agentrt"
+    faults: Counter[str] = field(default_factory=Counter)
+    """Faults of agentrt's own, by place."""
 
     @classmethod
     def gather(cls, runtime: Runtime, *, before: EngineStatus, after: EngineStatus) -> "Evidence":
@@ -34,6 +36,7 @@ class Evidence:
             ),
             evicted_blocks=_evicted(before.counters, after.counters),
             order=after.order,
+            faults=Counter(runtime.stats()["faults"]),
         )
 
     @classmethod
@@ -44,6 +47,7 @@ class Evidence:
             undelivered=sum(part.undelivered for part in parts),
             evicted_blocks=sum((part.evicted_blocks for part in parts), Counter()),
             order="lru" if any(part.order == "lru" for part in parts) else "agentrt",
+            faults=sum((part.faults for part in parts), Counter()),
         )
 
     def lines(self) -> list[str]:
@@ -63,6 +67,9 @@ class Evidence:
             lines.append(f"{self.undelivered} actions never reached the engine; the graph did not wait for them.")
         if self.order == "lru":
             lines.append("The engine fell back to stock LRU; `agentrt doctor` says why.")
+        if self.faults:
+            told = ", ".join(f"{count} in {place}" for place, count in self.faults.most_common())
+            lines.append(f"Faults of agentrt, which the graph did not notice: {told}; the log has the first of each.")
         return lines
 
 
