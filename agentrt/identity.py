@@ -13,6 +13,7 @@ MAX_NAME_CHARS = 256
 """Longer names are refused in labels: an id is a key, not a place for data."""
 
 MAX_LABEL_CHARS = 4096
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 class SessionKey(NamedTuple):
@@ -72,7 +73,7 @@ class Identity:
             "step": self.step,
             **plan,
         }
-        return json.dumps({k: v for k, v in fields.items() if v is not None}, separators=(",", ":"))
+        return _COMPACT.encode({k: v for k, v in fields.items() if v is not None})
 
     @classmethod
     def from_label(cls, label: object) -> "Identity | None":

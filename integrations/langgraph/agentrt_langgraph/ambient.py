@@ -6,6 +6,6 @@ from langchain_core.runnables import ensure_config
 
 
 def ambient_run() -> Hashable:
-    """Id of the innermost run whose code is executing here; None outside any."""
-    manager = ensure_config().get("callbacks")
-    return getattr(manager, "parent_run_id", None)
+    """Key of the innermost run whose code is executing here; None outside any."""
+    run_id = getattr(ensure_config().get("callbacks"), "parent_run_id", None)
+    return run_id.int if run_id is not None else None

@@ -72,20 +72,20 @@ class AgentRTCallbackHandler(_Base):
         """A graph, a node, or anything else runnable began."""
         try:
             name = kwargs.get("name") or ""
-            self._tracker.chain_started(run_id, parent_run_id, name, metadata, tags, binding=self._binding)
+            self._tracker.chain_started(run_id.int, _key(parent_run_id), name, metadata, tags, binding=self._binding)
         except Exception as error:
             self._runtime.fault("on_chain_start", error)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """It ended."""
         try:
-            self._tracker.chain_ended(run_id, outputs)
+            self._tracker.chain_ended(run_id.int, outputs)
         except Exception as error:
             self._runtime.fault("on_chain_end", error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """It raised: an error, a hand-over to the parent graph, or an interrupt."""
-        self._guard("on_chain_error", self._tracker.chain_failed, run_id, error)
+        self._guard("on_chain_error", self._tracker.chain_failed, run_id.int, error)
 
     def on_chat_model_start(
         self,
@@ -99,7 +99,7 @@ class AgentRTCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         """A chat model is about to be called."""
-        self._guard("on_chat_model_start", self._tracker.call_started, run_id, parent_run_id, metadata)
+        self._guard("on_chat_model_start", self._tracker.call_started, run_id.int, _key(parent_run_id), metadata)
 
     def on_llm_start(
         self,
@@ -113,7 +113,7 @@ class AgentRTCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         """A completion model is about to be called."""
-        self._guard("on_llm_start", self._tracker.call_started, run_id, parent_run_id, metadata)
+        self._guard("on_llm_start", self._tracker.call_started, run_id.int, _key(parent_run_id), metadata)
 
     def on_llm_end(self, response: "LLMResult", *, run_id: UUID, **kwargs: Any) -> None:
         """The model answered."""
@@ -122,11 +122,11 @@ class AgentRTCallbackHandler(_Base):
             usage = read_usage(response)
         except Exception as error:
             self._runtime.fault("read_usage", error)
-        self._guard("on_llm_end", self._tracker.call_ended, run_id, usage)
+        self._guard("on_llm_end", self._tracker.call_ended, run_id.int, usage)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """The model did not answer, or its stream was left."""
-        self._guard("on_llm_error", self._tracker.call_ended, run_id, failed=True)
+        self._guard("on_llm_error", self._tracker.call_ended, run_id.int, failed=True)
 
     def on_tool_start(
         self,
@@ -142,15 +142,15 @@ class AgentRTCallbackHandler(_Base):
     ) -> None:
         """A tool began. Its arguments are not looked at."""
         name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
-        self._guard("on_tool_start", self._tracker.tool_started, run_id, parent_run_id, name, metadata)
+        self._guard("on_tool_start", self._tracker.tool_started, run_id.int, _key(parent_run_id), name, metadata)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """The tool ended. Its result is not looked at."""
-        self._guard("on_tool_end", self._tracker.tool_ended, run_id)
+        self._guard("on_tool_end", self._tracker.tool_ended, run_id.int)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """The tool raised."""
-        self._guard("on_tool_error", self._tracker.tool_ended, run_id, failed=True)
+        self._guard("on_tool_error", self._tracker.tool_ended, run_id.int, failed=True)
 
     def on_retriever_start(
         self,
@@ -164,19 +164,19 @@ class AgentRTCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         """A retriever began: followed only so that what it runs keeps its lineage."""
-        self._guard("on_retriever_start", self._tracker.chain_started, run_id, parent_run_id, "", metadata)
+        self._guard("on_retriever_start", self._tracker.chain_started, run_id.int, _key(parent_run_id), "", metadata)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """The retriever ended."""
-        self._guard("on_retriever_end", self._tracker.chain_ended, run_id, None)
+        self._guard("on_retriever_end", self._tracker.chain_ended, run_id.int, None)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """The retriever raised."""
-        self._guard("on_retriever_error", self._tracker.chain_ended, run_id, None)
+        self._guard("on_retriever_error", self._tracker.chain_ended, run_id.int, None)
 
     def on_interrupt(self, event: "GraphInterruptEvent") -> None:
         """The graph paused; this is the only word of a pause declared by `interrupt_before`."""
-        self._guard("on_interrupt", self._tracker.interrupted, event.run_id)
+        self._guard("on_interrupt", self._tracker.interrupted, _key(event.run_id))
 
     def on_resume(self, event: Any) -> None:
         """The graph goes on: seen as a run of the same session."""
@@ -193,3 +193,7 @@ class AgentRTCallbackHandler(_Base):
             method(*args, **kwargs)
         except Exception as error:
             self._runtime.fault(where, error)
+
+
+def _key(run_id: UUID | None) -> int | None:
+    return run_id.int if run_id is not None else None

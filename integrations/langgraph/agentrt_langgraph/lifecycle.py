@@ -121,7 +121,7 @@ class Lifecycle:
     def forget(self, run: Run) -> None:
         """A run is over; raw requests made directly under it are too, at the latest."""
         self._open_runs.discard(run)
-        for key in run.raw_calls or ():
+        for key in run.raw_calls:
             call = self._open_runs.get(key)
             if isinstance(call, Call):
                 self.end_call(call, NO_USAGE, failed=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agentrt.identity import Identity, SessionKey
+from agentrt_langgraph.names import run_id_text
 from agentrt_langgraph.structure import EMPTY, Structure
 
 NAMESPACE = "langgraph_checkpoint_ns"
@@ -72,20 +73,10 @@ class Tree:
 class Run:
     """One open run. A run without parent is outermost."""
 
-    __slots__ = (
-        "bindings",
-        "graph",
-        "is_router",
-        "key",
-        "metadata",
-        "name",
-        "ns",
-        "parent",
-        "raw_calls",
-        "task",
-        "tool",
-        "tree",
-    )
+    # Defaults live on the class: nodes come by the thousand, and most of these are never set.
+    graph: "GraphRun | None" = None
+    raw_calls: tuple[Hashable, ...] = ()
+    is_router = False
 
     def __init__(self, key: Hashable, parent: "Run | None", name: str, metadata: Mapping[str, Any]) -> None:
         self.key = key
@@ -93,9 +84,6 @@ class Run:
         self.name = name
         self.metadata = metadata
         self.ns: str | None = metadata.get(NAMESPACE)
-        self.graph: GraphRun | None = None
-        self.raw_calls: list[Hashable] | None = None
-        self.is_router = False
         if parent is None:
             self.tree = Tree()
             self.task: Task | None = None
@@ -166,36 +154,30 @@ class GraphRun:
 class Task(Run):
     """One visit of a node: it has its own checkpoint namespace."""
 
-    __slots__ = (
-        "called",
-        "dispatched",
-        "goto",
-        "in_graph",
-        "invocation",
-        "is_loop",
-        "label",
-        "origins",
-        "parent_agent",
-        "path",
-        "sources",
-        "step",
-    )
+    goto: list[str] | None = None
+    called = False
+    """It, or something inside it, called a model: it counts as an agent."""
+    dispatched = False
+    label: str | None = None
+    path = ""
+    invocation = ""
+    is_loop = False
+    parent_agent: str | None = None
+    sources: "Predecessors | None" = None
+    origins: list[str] | None = None
 
-    def __init__(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any], in_graph: GraphRun) -> None:
+    def __init__(
+        self,
+        key: Hashable,
+        parent: Run,
+        name: str,
+        metadata: Mapping[str, Any],
+        in_graph: GraphRun,
+    ) -> None:
         super().__init__(key, parent, name, metadata)
         self.task = self
         self.in_graph = in_graph
         self.step: int | None = metadata.get("langgraph_step")
-        self.goto: list[str] | None = None
-        self.called = False
-        self.dispatched = False
-        self.label: str | None = None
-        self.path = ""
-        self.invocation = ""
-        self.is_loop = False
-        self.parent_agent: str | None = None
-        self.sources: Predecessors | None = None
-        self.origins: list[str] | None = None
 
 
 class Predecessors(NamedTuple):
@@ -209,20 +191,19 @@ class Predecessors(NamedTuple):
 class ToolRun(Run):
     """A tool in progress; `identity` is None outside graphs."""
 
-    __slots__ = ("identity", "started_s")
+    identity: Identity | None = None
+    started_s = 0.0
 
     def __init__(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> None:
         super().__init__(key, parent, name, metadata)
         self.tool = self
-        self.identity: Identity | None = None
-        self.started_s = 0.0
+        self.tool_run_id = run_id_text(key)
 
 
 class Call(Run):
     """An LLM request in progress, under a task."""
 
-    __slots__ = ("identity",)
-
     def __init__(self, key: Hashable, parent: Run, metadata: Mapping[str, Any], identity: Identity) -> None:
         super().__init__(key, parent, "", metadata)
         self.identity = identity
+        self.call_id = run_id_text(key)

@@ -75,7 +75,7 @@ class Reports:
                 at_s=self._clock(),
                 session=identity.session_key,
                 identity=identity,
-                call_id=str(call.key),
+                call_id=call.call_id,
             )
         )
 
@@ -87,7 +87,7 @@ class Reports:
                 at_s=self._clock(),
                 session=identity.session_key,
                 identity=identity,
-                call_id=str(call.key),
+                call_id=call.call_id,
                 failed=failed,
                 prompt_tokens=usage.prompt_tokens,
                 cached_tokens=usage.cached_tokens,
@@ -106,7 +106,7 @@ class Reports:
                 session=tool.identity.session_key,
                 identity=tool.identity,
                 tool=tool.name,
-                tool_run_id=str(tool.key),
+                tool_run_id=tool.tool_run_id,
             )
         )
 
@@ -121,7 +121,7 @@ class Reports:
                 session=tool.identity.session_key,
                 identity=tool.identity,
                 tool=tool.name,
-                tool_run_id=str(tool.key),
+                tool_run_id=tool.tool_run_id,
                 duration_s=max(0.0, now - tool.started_s),
                 failed=failed,
             )

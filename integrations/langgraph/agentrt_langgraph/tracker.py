@@ -128,7 +128,7 @@ class Tracker:
             known = self.open_runs.get(key)
             if isinstance(known, Call):
                 return known.identity
-            around.raw_calls = [*(around.raw_calls or ()), key]
+            around.raw_calls = (*around.raw_calls, key)
             return self._lifecycle.open_call(key, around, around.task, around.metadata).identity
 
     def current_identity(self) -> Identity | None:

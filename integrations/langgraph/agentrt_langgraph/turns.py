@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from agentrt.identity import SessionKey
-from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
+from agentrt_langgraph.names import UNNAMED_GRAPH, bounded, run_id_text
 from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import Binding, Run, SessionMemory, Turn
 
@@ -33,7 +33,7 @@ class Sessions:
         """The turn that this outermost graph run is."""
         metadata = run.metadata
         name = session_name(metadata)
-        session = SessionKey(self.tenant(metadata), name or str(run.key))
+        session = SessionKey(self.tenant(metadata), name or run_id_text(run.key))
         memory = self.memory(session) if name is not None else SessionMemory()
         return Turn(
             session=session,
