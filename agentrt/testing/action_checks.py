@@ -21,9 +21,8 @@ class ActionChecks:
         """Of two sessions the one scored lower goes first, though it was used last."""
         kept, dropped = traffic.identity(), traffic.identity()
         prompts = {caller: traffic.prompt(4) for caller in (kept, dropped)}
-        for caller, prompt in prompts.items():
-            traffic.cached(prompt, caller)
         for caller, score in ((kept, 1.0), (dropped, 0.0)):
+            traffic.cached(prompts[caller], caller)
             outcome = traffic.act("agentrt.kv.score", session=caller.session, score=score)
             assert outcome.status is OutcomeStatus.ACCEPTED
         traffic.flood(5)  # one block more: the last prompt left one uncached, which goes first
@@ -77,10 +76,12 @@ class ActionChecks:
         agent, head = traffic.name("agent"), traffic.tokens(3)
         for _ in range(2):
             traffic.cached(traffic.prompt(4, head=head), traffic.identity(agent=agent))
-        traffic.act("agentrt.kv.score", agent=agent, score=0.0)
+        traffic.act("agentrt.kv.score", agent=agent, workload=traffic.workload, score=0.0)
         traffic.fill()
         assert traffic.blocks_of(agent=agent, kind="anchor") == 0
-        assert traffic.act("agentrt.kv.prefetch", agent=agent).status is OutcomeStatus.ACCEPTED
+        assert (
+            traffic.act("agentrt.kv.prefetch", agent=agent, workload=traffic.workload).status is OutcomeStatus.ACCEPTED
+        )
         eventually(lambda: traffic.blocks_of(agent=agent, kind="anchor") == 3, why="the anchor was not computed")
         assert traffic.cached(traffic.prompt(4, head=head), traffic.identity(agent=agent)) == 3 * traffic.block_size
 
@@ -90,8 +91,9 @@ class ActionChecks:
     def _expect_first_victim(traffic: Traffic, action_type: str) -> None:
         kept, dropped = traffic.identity(), traffic.identity()
         prompts = {caller: traffic.prompt(4) for caller in (kept, dropped)}
-        for caller, prompt in prompts.items():
-            traffic.cached(prompt, caller)
+        traffic.cached(prompts[kept], kept)
+        traffic.keep(kept)
+        traffic.cached(prompts[dropped], dropped)
         assert traffic.act(action_type, session=dropped.session).status is OutcomeStatus.ACCEPTED
         traffic.flood(5)  # one block more: the last prompt left one uncached, which goes first
         assert traffic.blocks_of(session=dropped.session) == 0

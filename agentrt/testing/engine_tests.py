@@ -119,6 +119,7 @@ class EngineTests(ActionChecks, MessageChecks):
         prompts = [traffic.prompt(5, head=head) for _ in callers]
         for prompt, caller in zip(prompts, callers, strict=True):
             traffic.cached(prompt, caller)
+            traffic.keep(caller)
         assert traffic.act("agentrt.kv.release", session=callers[0].session).status is OutcomeStatus.ACCEPTED
         traffic.flood(3)
         assert traffic.cached(prompts[1], callers[1]) == 5 * traffic.block_size

@@ -74,10 +74,14 @@ class Traffic:
         self._complete = complete
         self._random = random.Random(uuid.uuid4().int)
         self._told: list[Identity] = []
+        self.workload = self.name("workload")
+        """Fresh too, so that nothing an engine learned from one check bears on the next."""
 
     def identity(self, *, agent: str | None = None, session: str | None = None) -> Identity:
         """A caller; names not given are fresh."""
-        made = Identity(session=session or self.name("session"), agent=agent or self.name("agent"))
+        made = Identity(
+            session=session or self.name("session"), agent=agent or self.name("agent"), workload=self.workload
+        )
         self._told.append(made)
         return made
 
@@ -125,6 +129,10 @@ class Traffic:
         ]
         return self.engine.execute(listed, message_id=message_id)
 
+    def keep(self, identity: Identity) -> None:
+        """Give a session's blocks the highest score, so that a check does not rest on what the engine believes."""
+        self.act("agentrt.kv.score", session=identity.session, score=1.0)
+
     def blocks_of(self, *, session: str | None = None, agent: str | None = None, kind: str | None = None) -> int:
         """Resident blocks of a session or an agent."""
         groups = self.engine.residency(session=session, agent=agent)
@@ -135,7 +143,7 @@ class Traffic:
         for identity in self._told:
             self.act("agentrt.signal.run_ended", session=identity.session)
             self.act("agentrt.kv.release", session=identity.session)
-            self.act("agentrt.kv.score", agent=identity.agent, score=0.0)
+            self.act("agentrt.kv.score", agent=identity.agent, workload=self.workload, score=0.0)
 
 
 def eventually(condition: Callable[[], object], *, timeout_s: float = 20.0, why: str = "") -> None:

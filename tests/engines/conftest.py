@@ -6,6 +6,11 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing here: engines run in threads beside it.
+settings.register_profile("engines", deadline=None)
+settings.load_profile("engines")
 
 
 class ScriptedServer:

@@ -81,9 +81,8 @@ class SeededResponder:
         schema = _schema_in(request.response_format)
         if schema is not None:
             return Reply(content=json.dumps(json_values.sample(schema, rng)))
-        length = min(rng.randint(self._min_tokens, self._max_tokens), request.max_tokens)
-        # The words of the filler are about 1.2 tokens each.
-        text = sentences(rng, max(int(length / 1.2), 1))
+        # The words of the filler are about 1.2 tokens each; `max_tokens` cuts it, as it would cut a model.
+        text = sentences(rng, int(rng.randint(self._min_tokens, self._max_tokens) / 1.2))
         choice = _choice(request.messages, rng)
         return Reply(content=text if choice is None else f"{choice}\n{text}")
 
