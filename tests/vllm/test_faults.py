@@ -34,12 +34,6 @@ def test_a_refused_key_is_told_as_such(faulty_server):
         assert engine.check().engine == "vllm"
 
 
-def test_a_server_without_the_plugin_is_told_as_such(stock_server):
-    """VLLM that was not started with VLLM_PLUGINS=agentrt answers 404, and the client says what to do."""
-    with VLLMEngine(stock_server.base_url, timeout_s=30) as engine, pytest.raises(PluginAbsent, match="VLLM_PLUGINS"):
-        engine.check()
-
-
 def test_an_order_that_fails_leaves_a_server_that_serves(faulty_server):
     """A hook that raises at run time: the request is answered, LRU goes on, prefix caching hits, and it is said."""
     prompt = list(range(100, 1000))
@@ -74,3 +68,9 @@ def test_status_waits_for_nothing_but_the_running_step(plugin_server):
             assert client.get("/v1/agentrt/status").status_code == 200
             waits_s.append(time.perf_counter() - began)
     assert sorted(waits_s)[25] < 0.1
+
+
+def test_a_server_without_the_plugin_is_told_as_such(stock_server):
+    """VLLM that was not started with VLLM_PLUGINS=agentrt answers 404, and the client says what to do."""
+    with VLLMEngine(stock_server.base_url, timeout_s=30) as engine, pytest.raises(PluginAbsent, match="VLLM_PLUGINS"):
+        engine.check()

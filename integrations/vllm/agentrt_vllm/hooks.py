@@ -140,13 +140,26 @@ class Hooks:
 
     def _reset(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def reset_prefix_cache() -> Any:
+            cached = {block.block_id for block in self._pool.blocks if block.block_hash is not None}
             done = original()
             if done:
-                for block in self._pool.blocks:
-                    self._tell("reset_prefix_cache", self.order.block_evicted, block.block_id)
+                self._tell("reset_prefix_cache", self._forget, cached)
             return done
 
         return reset_prefix_cache
+
+    def _forget(self, cached: set[int]) -> None:
+        """Every block is free and caches nothing: none may keep the place its owner gave it."""
+        queue = self.order.queue
+        removed = []
+        try:
+            for block in queue.get_all_free_blocks():
+                queue.remove(block)
+                removed.append(block)
+                if block.block_id in cached:
+                    self.order.block_evicted(block.block_id)
+        finally:
+            queue.prepend_n(removed)
 
 
 def _identity(request: Any) -> Identity | None:

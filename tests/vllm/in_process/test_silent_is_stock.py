@@ -7,6 +7,7 @@ import pytest
 from agentrt_vllm.hooks import Hooks
 from agentrt_vllm.seams import check_take_over
 
+from agentrt.identity import Identity
 from agentrt.kv.order import KVOrder
 
 POOL_OPERATIONS = 250_000
@@ -134,3 +135,21 @@ def test_whole_schedulers_serve_the_same_hits_from_the_same_blocks(stock, extend
     assert both[0].preemptions == both[1].preemptions > 0
     assert sum(served.cached_tokens for served in both[0].served.values()) > 0
     assert both[1].call("status")["faults"] == 0
+
+
+def test_labelled_traffic_leaves_no_trace_behind_a_reset(stock, extended, prompt):
+    """Once the cache is reset, blocks that were retained, scored or released are like all others."""
+    simulation = extended(num_blocks=64)
+    for index, action in enumerate(("retain", "score", "release")):
+        session = f"s{index}"
+        simulation.serve(prompt(600, index), Identity(session=session, agent="planner"))
+        payload = {"tenant": "default", "session": session, "ttl_s": 3600.0, "score": 0.9}
+        actions = [{"action_id": "a", "action_type": f"agentrt.kv.{action}", "payload": payload}]
+        (outcome,) = simulation.call("execute", message_id=session, actions=actions)["outcomes"]
+        assert outcome["outcome"] == "accepted"
+    assert simulation.scheduler.reset_prefix_cache()
+    rng = random.Random(0)
+    trace = [prompt(rng.randint(100, 900), rng.randrange(8)) for _ in range(200)]
+    fresh = stock(num_blocks=64)
+    assert [simulation.serve(tokens) for tokens in trace] == [fresh.serve(tokens) for tokens in trace]
+    assert simulation.call("status")["faults"] == 0
