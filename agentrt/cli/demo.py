@@ -30,8 +30,12 @@ Runs N conversations of a software team (planner, architect, coder, tester, revi
 engine, then with agentrt attached, and compares hit rate, prefill tokens, time to first token and throughput.
 
 Without --base-url it starts an embedded engine: real HTTP, a real block pool and real LangGraph, but simulated
-time and scripted replies. With --base-url it uses your vLLM server, which needs the agentrt plugin (see
-`agentrt doctor`) and tool calls (--enable-auto-tool-choice --tool-call-parser hermes)."""
+time and scripted replies. With --base-url it uses your vLLM server, started with the agentrt plugin and
+
+  VLLM_PLUGINS=agentrt vllm serve MODEL --enable-prompt-tokens-details \\
+      --enable-auto-tool-choice --tool-call-parser hermes
+
+(`agentrt doctor` checks the plugin; --no-tools does without the last two flags)."""
 
 _EXAMPLES = """\
   agentrt demo

@@ -1,4 +1,4 @@
-"""Before hundreds of calls go to a user's server: is the model there, and does it take tool calls?"""
+"""Before hundreds of calls go to a user's server: is the model there, does it take tool calls, does it count hits?"""
 
 from typing import Any
 
@@ -7,6 +7,10 @@ import httpx
 from agentrt.errors import AgentRTError, KeyRefused
 
 _TOOL_FLAGS = "--enable-auto-tool-choice --tool-call-parser hermes"
+_USAGE_FLAG = "--enable-prompt-tokens-details"
+_LONG_TEXT = "The same words in the same order give the same blocks. " * 24
+"""More than one block of any usual size."""
+
 _PROBE_TOOL = {
     "type": "function",
     "function": {"name": "nothing", "description": "Does nothing.", "parameters": {"type": "object", "properties": {}}},
@@ -26,6 +30,7 @@ class Preflight:
         with self._client:
             model = self._model(model)
             self._probe(model, use_tools=use_tools)
+            self._check_usage(self._probe(model, use_tools=use_tools))
         return model
 
     def _model(self, wanted: str | None) -> str:
@@ -39,22 +44,33 @@ class Preflight:
             raise AgentRTError(f"{self._root_url} has no model {wanted or ''}; it serves {', '.join(names) or 'none'}")
         return wanted
 
-    def _probe(self, model: str, *, use_tools: bool) -> None:
+    def _probe(self, model: str, *, use_tools: bool) -> httpx.Response:
         body: dict[str, Any] = {
             "model": model,
-            "messages": [{"role": "system", "content": "Answer."}, {"role": "user", "content": "Hello."}],
+            "messages": [{"role": "system", "content": _LONG_TEXT}, {"role": "user", "content": "Hello."}],
             "max_tokens": 1,
         }
         if use_tools:
             body |= {"tools": [_PROBE_TOOL], "tool_choice": "auto"}
         answer = self._sent("POST", "/v1/chat/completions", json=body)
         if answer.is_success:
-            return
+            return answer
         if use_tools and "tool" in answer.text:
             raise AgentRTError(
                 f"{self._root_url} refuses tool calls: start vLLM with {_TOOL_FLAGS}, or use --no-tools here"
             )
         raise AgentRTError(f"{self._root_url} refuses a chat request ({answer.status_code}): {answer.text[:300]}")
+
+    def _check_usage(self, repeated: httpx.Response) -> None:
+        """A prompt sent a second time must be told as cached; otherwise every hit rate would read 0."""
+        try:
+            cached = repeated.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        except (ValueError, KeyError, TypeError):
+            cached = 0
+        if not cached:
+            raise AgentRTError(
+                f"{self._root_url} reports no cached tokens: start vLLM with {_USAGE_FLAG}, and with prefix caching on"
+            )
 
     def _sent(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:

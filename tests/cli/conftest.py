@@ -36,7 +36,7 @@ STATUS = {
 }
 HEALTHY: dict[str, tuple[int, Any]] = {
     "/v1/models": (200, {"data": [{"id": "tiny"}]}),
-    "/v1/chat/completions": (200, {"choices": []}),
+    "/v1/chat/completions": (200, {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": 64}}}),
     "/v1/agentrt/capabilities": (200, CAPABILITIES),
     "/v1/agentrt/status": (200, STATUS),
 }

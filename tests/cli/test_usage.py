@@ -66,7 +66,7 @@ def test_invalid_settings_are_named(agentrt, monkeypatch):
     assert "AGENTRT_TIMEOUT_S='never'" in said.err
 
 
-@pytest.mark.parametrize("wrong", ["nobody", "no plugin", "no model", "no tools"])
+@pytest.mark.parametrize("wrong", ["nobody", "no plugin", "no model", "no tools", "no usage"])
 def test_a_server_that_cannot_run_the_demo(agentrt, server, healthy, nobody, wrong):
     """The demo says what is missing on a server before it sends hundreds of calls: exit code 1."""
     refusal = {"error": {"message": '"auto" tool choice requires --enable-auto-tool-choice'}}
@@ -79,6 +79,7 @@ def test_a_server_that_cannot_run_the_demo(agentrt, server, healthy, nobody, wro
             [],
             "--enable-auto-tool-choice",
         ),
+        "no usage": ({"/v1/chat/completions": (200, {"usage": {}})}, [], "--enable-prompt-tokens-details"),
     }[wrong]
     url = nobody if wrong == "nobody" else server({**healthy, **changes})
     said = agentrt("demo", "--base-url", url, *argv)
