@@ -50,15 +50,26 @@ def test_no_more_than_max_num_seqs_run(parts):
 
 
 def test_a_prompt_is_admitted_only_when_all_of_it_fits(parts):
-    """A chunked prompt does not begin what it could not finish."""
-    p = parts(num_blocks=8, max_batched_tokens=8)
+    """A chunked prompt does not begin what it could not finish, though budget and some blocks are left."""
+    p = parts(num_blocks=8, max_batched_tokens=16)
     p.add(16, reply=8)
     p.scheduler.step()
     waiting = p.add(28)
-    p.scheduler.step()
+    assert p.scheduler.step().work.prefill_tokens == 0
     assert p.scheduler.waiting == [waiting]
     p.run()
     assert waiting.finished
+
+
+def test_the_last_token_of_a_prompt_is_always_computed(parts):
+    """A repeated prompt of whole blocks computes its last block again, since that is what gives the first token."""
+    p = parts()
+    prompt = list(range(12))
+    p.add(prompt)
+    p.run()
+    again = p.add(prompt)
+    [step] = p.run()
+    assert (again.num_cached_tokens, step.work.prefill_tokens) == (8, 4)
 
 
 def test_equal_prompts_share_blocks_within_a_step(parts):
