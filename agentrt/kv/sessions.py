@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from agentrt.identity import END, Dispatch, Identity, SessionKey
 from agentrt.models.gaps import Gaps
+from agentrt.models.reuse import Reuse, Visits
 from agentrt.models.transitions import Transitions
 
 MAX_SESSIONS = 10_000
@@ -31,6 +32,7 @@ class Life:
     key: SessionKey
     workload: "Workload"
     agent: str
+    visits: Visits
     in_flight: set[str] = field(default_factory=set)
     last_start_s: float = 0.0
     idle_since_s: float = 0.0
@@ -52,6 +54,7 @@ class Workload:
     """What is learned per (tenant, workload)."""
 
     transitions: Transitions = field(default_factory=Transitions)
+    reuse: Reuse = field(default_factory=Reuse)
     gaps: Gaps = field(default_factory=Gaps)
     returns: Gaps = field(default_factory=Gaps)
     step_s: float = 1.0
@@ -88,10 +91,11 @@ class Sessions:
         workload = self._workload(identity.tenant, identity.workload)
         life = self._lives.get(key)
         if life is None:
-            life = self._lives[key] = Life(key, workload, agent)
+            life = self._lives[key] = Life(key, workload, agent, Visits(workload.reuse))
         else:
             self._lives.move_to_end(key)
             self._learn_step(life, identity, now)
+        life.visits.called(agent, now)
         life.agent, life.last_start_s, life.ended = agent, now, False
         life.unreachable.discard(agent)
         life.in_flight.add(call_id)
@@ -131,6 +135,7 @@ class Sessions:
         if not life.ended:
             life.workload.transitions.learn_one(life.agent, END)
             life.workload.runs_ended += 1
+            life.visits.ended()
         life.ended, life.resumable, life.tools, life.idle_since_s = True, resumable, 0, now
         life.in_flight.clear()
         return True
@@ -191,6 +196,7 @@ class Sessions:
             life = self._lives.pop(key)
             if not life.ended:
                 life.workload.transitions.learn_one(life.agent, END)
+                life.visits.ended()
         return dead
 
     def _workload(self, tenant: str, workload: str) -> Workload:

@@ -1,14 +1,18 @@
-"""What a group is worth: will its session go on, and will it reach the owner agent while the cache would keep it?
+"""What a group is worth: will its session go on, and how soon will it call the owner agent again?
 
-    value(context(s, g)) = P(s goes on | idle time, signals) x reach(current agent of s -> g)
+    value(context(s, g)) = P(s goes on | silence, signals) x E[exp(-T / tau)], T = seconds until s calls g again
     value(anchor(g))     = 1 - (1 - P(a new session touches it in time)) x (1 - largest context value of its sessions)
 
-"In time" is half the cache's characteristic time, the mean time a block lives under the present load: looking
-further ahead rewards what will be evicted anyway. Signals sharpen the first factor: a run that ended, a branch that was
-abandoned, an agent that cannot be reached, a tool that is awaited. Without signals, silence is the evidence.
+tau is half the cache's characteristic time, the mean time a block lives under the present load: looking further ahead
+rewards what will be evicted anyway. Signals sharpen the first factor: a run that ended, a branch that was abandoned, an
+agent that cannot be reached, a tool that is awaited. Without signals, silence is the evidence.
 
-This is the agent-survival score, first version: first-order transitions, one discount. All values are in [0, 1];
-above lie retained groups (1 to 2), below lie released ones (-1).
+Values are coarse where the cache outlives many calls of a session: there age already tells live from dead, so that only
+clear differences should overrule it, and contexts on one level are plain LRU among themselves. Under pressure, where
+everything is evicted before it returns and age says nothing, they are exact. (Measured on recorded workloads: exact
+values gain most at 0.4 of the working set and lose to LRU above 1.0; coarse ones never lose.)
+
+All values are in [0, 1]; above lie retained groups (1 to 2), below lie released ones (-1).
 """
 
 import math
@@ -17,13 +21,17 @@ from collections.abc import Callable
 from agentrt.identity import AgentKey, SessionKey
 from agentrt.kv.groups import Kind, OwnerGroup
 from agentrt.kv.sessions import Life, Sessions
+from agentrt.models.reuse import rung
 
 RELEASED = -1.0
 
 _STALE_SHARE = 0.02
 """Chance that blocks an agent came back without are used again (policy experiments: fixed value, within 0.2 points)."""
 
-_WAITING_VALUE = 0.98
+_MOST = 0.99
+"""No learned value is higher: what people score 1, and what waits on a tool, come after all that is only likely."""
+
+_WAITING_VALUE = 0.995
 """A session that waits on a tool returns to the agent that called it."""
 
 _UNKNOWN_VALUE = 0.3
@@ -31,12 +39,16 @@ _UNKNOWN_VALUE = 0.3
 
 _HORIZON_SHARE = 0.5
 
+_EXACT_STEPS, _COARSE_STEPS, _COARSEST = 3.0, 8.0, 4.0
+"""Cache time in steps of a session up to which values are exact, from which they are coarse, and by which factor."""
+
 
 class Valuation:
     """The value of any group, from what `sessions` know. Time comes from the caller."""
 
     def __init__(self, sessions: Sessions) -> None:
         self.sessions = sessions
+        self._rung = rung(_HORIZON_SHARE * 60.0)
         self.cache_time_s = 60.0
         """Mean time a block stays cached under the present load."""
         self.unknown_age_s: Callable[[], float] = lambda: 0.0
@@ -62,7 +74,8 @@ class Valuation:
         return 1.0 - (1.0 - self._arrival(group, now)) * (1.0 - kept)
 
     def start_round(self) -> None:
-        """All groups are about to be re-valued: forget memoised predictions."""
+        """All groups are about to be re-valued: read the load, forget memoised predictions."""
+        self._rung = rung(_HORIZON_SHARE * self.cache_time_s)
         for workload in self.sessions.workloads():
             workload.reach.clear()
 
@@ -73,18 +86,33 @@ class Valuation:
         going_on = self._goes_on(life, now)
         if going_on <= 0:
             return 0.0
-        reach = self._reach(life)
         if agent is None:
-            return going_on * max(reach.values(), default=0.0)
-        if agent.agent in life.unreachable:
+            returns = max(self._returns(life, seen) for seen in life.visits.agents)
+        elif agent.agent in life.unreachable:
             return 0.0
-        value = going_on * reach.get(agent.agent, 0.0)
-        if life.agent == agent.agent and life.busy(now):
+        else:
+            returns = self._returns(life, agent.agent)
+        value = self._level(life, going_on * returns)
+        if life.tools and (agent is None or agent.agent == life.agent) and life.busy(now):
             value = max(value, _WAITING_VALUE)
         return value
 
+    def _level(self, life: Life, value: float) -> float:
+        """The value, rounded up to a power of the grain that suits the present load."""
+        steps = self.cache_time_s / max(life.workload.step_s, 1e-6)
+        share = math.log(max(steps, _EXACT_STEPS) / _EXACT_STEPS) / math.log(_COARSE_STEPS / _EXACT_STEPS)
+        grain = _COARSEST ** min(share, 1.0)
+        if grain < 1.05 or value <= 0:  # noqa: PLR2004 - finer than the estimates are good
+            return min(value, _MOST)
+        return min(float(grain ** -math.floor(-math.log(value, grain))), _MOST)
+
+    def _returns(self, life: Life, agent: str) -> float:
+        """Expected discounted return of the agent's next call, seen from the session's last one."""
+        prior = self._reach(life).get(agent, 0.0)
+        return life.visits.expected_return(agent, self._rung, prior)
+
     def _goes_on(self, life: Life, now: float) -> float:
-        """P(the session calls again | how long it has been silent)."""
+        """P(the session calls again | how long it has been silent), relative to the same right after a call."""
         if life.busy(now):
             return 1.0
         workload, idle_s = life.workload, max(0.0, now - life.idle_since_s)
@@ -93,11 +121,11 @@ class Valuation:
                 return 0.0
             end = 1.0 - min(workload.runs_continued / workload.runs_ended, 0.99)
             survival = workload.returns.survival(idle_s)
-        else:
-            end = workload.transitions.end_probability(life.agent)
-            survival = workload.gaps.survival(idle_s)
-        alive = (1.0 - end) * survival
-        return alive / (alive + end) if alive > 0 else 0.0
+            return (1.0 - end) * survival / ((1.0 - end) * survival + end)
+        # Returns already count sessions that ended right after such a call; only the silence since is news.
+        end = min(workload.transitions.end_probability(life.agent), 0.99)
+        survival = workload.gaps.survival(idle_s)
+        return survival / ((1.0 - end) * survival + end) if survival > 0 else 0.0
 
     def _reach(self, life: Life) -> dict[str, float]:
         memo = life.workload.reach

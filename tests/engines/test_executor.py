@@ -152,7 +152,11 @@ def test_prefetch_needs_a_cold_anchor_and_an_idle_engine(order):
     assert act(executor, "kv.prefetch", "m1", agent="a")[0] == "deferred"
     load[:] = [0, 0]
     [outcome] = executor.execute("m2", [action])
-    assert outcome["prefetch"] == {"token_ids": list(range(12)), "cache_salt": None, "agent": ["default", "default", "a"]}
+    assert outcome["prefetch"] == {
+        "token_ids": list(range(12)),
+        "cache_salt": None,
+        "agent": ["default", "default", "a"],
+    }
     [again] = executor.execute("m2", [action])
     assert "prefetch" not in again
 

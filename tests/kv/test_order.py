@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,4 +205,4 @@ def test_a_head_is_never_worth_less_than_its_tail(pool_of, ops):
         pool.run(who(f"s{session}", agent), last)
         pool.order.revalue_all()
         values = [pool.order.ownership.owner(pool.cached[k].block_id).value for k in last if k in pool.cached]
-        assert all(head >= tail - 1e-9 for head, tail in zip(values, values[1:], strict=False))
+        assert all(head >= tail - 1e-9 for head, tail in pairwise(values))
