@@ -2,6 +2,8 @@
 
 A server starts when a test first asks for it and is shared by all that ask for the same; at most `MAX_ALIVE` run at a
 time. When a test fails, the end of every running server's log is shown with it.
+
+One long file, because what tests share lives in a conftest: test modules cannot import one another.
 """
 
 import os

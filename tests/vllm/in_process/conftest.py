@@ -65,6 +65,7 @@ def vllm(nano_path: Path) -> Iterator[SimpleNamespace]:
             module, _, name = path.rpartition(".")
             setattr(parts, name, getattr(import_module(f"vllm.{module}"), name))
         parts.extend = import_module("agentrt_vllm.scheduler").extended
+        parts.Endpoint = import_module("agentrt_vllm.endpoint").AgentRTEndpoint
         logging.getLogger("vllm").setLevel(logging.ERROR)
         sha256 = parts.get_hash_fn_by_name("sha256")
         parts.init_none_hash(sha256)
