@@ -1,9 +1,9 @@
 """The embedded engine's side of `/v1/agentrt`."""
 
 from array import array
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import agentrt
 from agentrt.engines.embedded.loop import EngineLoop
 from agentrt.engines.executor import ActionExecutor
 from agentrt.engines.wire import (
@@ -38,8 +38,8 @@ class EmbeddedControl:
         return Capabilities(
             protocol_version=PROTOCOL_VERSION,
             engine="embedded",
-            engine_version=agentrt.__version__,
-            agentrt_version=agentrt.__version__,
+            engine_version=_version(),
+            agentrt_version=_version(),
             order="lru" if degraded else "agentrt",
             degraded=degraded,
             actions=[] if degraded else sorted(PAYLOADS),
@@ -68,3 +68,10 @@ class EmbeddedControl:
                 self._loop.prefetch(AgentKey(*chain["agent"]), array("I", chain["token_ids"]), chain["cache_salt"])
             outcomes.append(ActionOutcome(**answer))
         return outcomes
+
+
+def _version() -> str:
+    try:
+        return version("agentrt")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "unknown"
