@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     quiet = args.json and not sys.stderr.isatty()
     with DemoProgress(quiet=quiet) as progress:
         progress.console.print(_introduction(demo))
+        demo.warm_up()
         outcomes = []
         for number in range(args.repeat):
             for mode in ("stock", "agentrt"):
