@@ -6,14 +6,16 @@ never later than the blocks it explains.
 
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from math import isfinite
+from typing import NamedTuple
 
 DEFAULT_TENANT = "default"
 MAX_NAME_CHARS = 256
 """Longer names are refused in labels: an id is a key, not a place for data."""
 
 MAX_LABEL_CHARS = 4096
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
+# A label is built for every request: `json.dumps` of a dict would take thrice as long.
+_quote = json.encoder.encode_basestring_ascii
 
 
 class SessionKey(NamedTuple):
@@ -63,17 +65,16 @@ class Identity:
 
         A string, because vLLM refuses nested objects there; ASCII, so that it may also be a header.
         """
-        fields: dict[str, Any] = {
-            "session": self.session,
-            "agent": self.agent,
-            "workload": self.workload,
-            "tenant": self.tenant,
-            "invocation": self.invocation,
-            "parent": self.parent,
-            "step": self.step,
-            **plan,
-        }
-        return _COMPACT.encode({k: v for k, v in fields.items() if v is not None})
+        label = (
+            f'{{"session":{_quote(self.session)},"agent":{_quote(self.agent)},"workload":{_quote(self.workload)},'
+            f'"tenant":{_quote(self.tenant)},"invocation":{_quote(self.invocation)},"step":{self.step}'
+        )
+        if self.parent is not None:
+            label += f',"parent":{_quote(self.parent)}'
+        for key, value in plan.items():
+            if value is not None:
+                label += f",{_quote(key)}:{_scalar(value)}"
+        return label + "}"
 
     @classmethod
     def from_label(cls, label: object) -> "Identity | None":
@@ -123,6 +124,15 @@ class Dispatch:
 
 START = "__start__"
 END = "__end__"
+
+
+def _scalar(value: float | str) -> str:
+    """A plan's value as JSON; anything but a scalar raises TypeError."""
+    if isinstance(value, str):
+        return _quote(value)
+    if type(value) in (int, float) and isfinite(value):
+        return repr(value)
+    return json.dumps(value)
 
 
 def _name(value: object) -> str | None:

@@ -145,7 +145,10 @@ def _dispatches(task: Task) -> list[Dispatch]:
     """Edges into this task, and, on the task, its parent agent."""
     sources, how, weight = predecessors(task)
     own, enclosing = task.path, task.in_graph.enclosing
-    agents = list(dict.fromkeys(agent for source in sources for agent in origin_agents(source)))
+    if len(sources) == 1:
+        agents = origin_agents(sources[0])
+    else:
+        agents = list(dict.fromkeys(agent for source in sources for agent in origin_agents(source)))
     others = [agent for agent in agents if agent != own]
     if others:
         task.parent_agent = others[0]

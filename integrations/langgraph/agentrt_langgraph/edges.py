@@ -60,9 +60,15 @@ def _predecessors(task: Task) -> Predecessors:
     last = next(_supersteps_before(task), None)
     if last is None:
         return Predecessors([], "entry")
-    sources = dict.fromkeys([*_named(task, last), *_declared(task, last), *_joined(task, last)])
+    joins = [trigger for trigger in task.metadata.get("langgraph_triggers") or () if "join:" in trigger]
+    if len(last) == 1 and not joins:  # a plain line of nodes, the usual case
+        return Predecessors(last, "next" if _names(last[0], task) or _declares(last[0], task) else "superstep")
+    named = [other for other in last if _names(other, task)]
+    declared = [other for other in last if _declares(other, task)]
+    joined = [other for trigger in joins for other in _joined_by(trigger, task, last)]
+    sources = dict.fromkeys([*named, *declared, *joined])
     if sources:
-        return Predecessors(list(sources), "next", _send_weight(task, last))
+        return Predecessors(list(sources), "next", _send_weight(task, len(named)))
     undirected = [other for other in last if other.goto is None] or last
     return Predecessors(undirected, "superstep", 1.0 / len(undirected))
 
@@ -81,29 +87,25 @@ def origin_agents(task: Task, depth: int = 0) -> list[str]:
 
 def _supersteps_before(task: Task) -> Iterator[list[Task]]:
     """Earlier supersteps of the graph run, newest first."""
-    if task.step is not None:
-        supersteps = task.in_graph.supersteps
-        yield from (supersteps[step] for step in reversed(supersteps) if step < task.step)
+    if task.step is None:
+        return
+    supersteps = task.in_graph.supersteps
+    for step in reversed(supersteps):
+        if step < task.step:
+            yield supersteps[step]
 
 
-def _named(task: Task, last: Iterable[Task]) -> list[Task]:
-    return [other for other in last if other.goto and task.name in other.goto]
+def _names(source: Task, task: Task) -> bool:
+    """The source said so: by `Command`, `Send` or its router."""
+    return source.goto is not None and task.name in source.goto
 
 
-def _declared(task: Task, last: Iterable[Task]) -> Iterator[Task]:
+def _declares(source: Task, task: Task) -> bool:
+    """The edge is always taken, or was possible and taken: agent loops route without tracing it."""
     structure = task.in_graph.structure
-    for other in last:
-        if task.name in structure.edges.get(other.name, ()):
-            yield other
-        elif other.goto is None and task.name in structure.targets(other.name):
-            # Agent loops route without tracing it: what may follow, and did, was chosen.
-            yield other
-
-
-def _joined(task: Task, last: list[Task]) -> Iterator[Task]:
-    for trigger in task.metadata.get("langgraph_triggers") or ():
-        if isinstance(trigger, str) and trigger.startswith("join:"):
-            yield from _joined_by(trigger, task, last)
+    if task.name in structure.edges.get(source.name, ()):
+        return True
+    return source.goto is None and task.name in structure.targets(source.name)
 
 
 def _joined_by(trigger: str, task: Task, last: list[Task]) -> Iterable[Task]:
@@ -124,8 +126,7 @@ def _joined_by(trigger: str, task: Task, last: list[Task]) -> Iterable[Task]:
     return ran.values()
 
 
-def _send_weight(task: Task, last: list[Task]) -> float:
+def _send_weight(task: Task, senders: int) -> float:
     """Several tasks that each `Send` to several visits of one node: which sent which is not told."""
     visits = sum(other.name == task.name for other in task.in_graph.supersteps.get(task.step or 0, ()))
-    senders = len(_named(task, last))
     return 1.0 / senders if visits > 1 and senders > 1 else 1.0

@@ -7,14 +7,14 @@ user's own. The request is already serialised here, so the body is parsed and wr
 import functools
 import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
 from agentrt_langgraph.fields import Addition, is_generation
 
 RequestAddition = Callable[
-    [str, Callable[[], dict[str, Any]], Callable[[], tuple[str, ...]], str | None], Addition | None
+    [str, Callable[[], dict[str, Any]], Callable[[], Iterable[str]], str | None], Addition | None
 ]
 _LIBRARIES = ("httpx", "httpx2")
 

@@ -1,7 +1,8 @@
 """What is added to one request. The user's own values always win, and nothing of theirs is changed in place."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY, SESSION_HEADER
@@ -11,10 +12,12 @@ from agentrt_langgraph.port import Plan
 XARGS = "vllm_xargs"
 PRIORITY = "priority"
 SESSION_FIELD = "session_id"
+_SESSION_HEADER, _LABEL_HEADER = SESSION_HEADER.lower(), LABEL_HEADER.lower()
 _PATHS = ("/chat/completions", "/completions", "/responses")
 
 
-class Addition(NamedTuple):
+@dataclass(slots=True)
+class Addition:
     """New header and body fields; either may be empty."""
 
     headers: dict[str, str]
@@ -31,10 +34,10 @@ def addition(identity: Identity, plan: Plan, body: Mapping[str, Any], header_nam
     taken = {name.lower() for name in header_names}
     headers: dict[str, str] = {}
     fields: dict[str, Any] = {}
-    if SESSION_FIELD not in body and SESSION_HEADER.lower() not in taken:
+    if SESSION_FIELD not in body and _SESSION_HEADER not in taken:
         headers[SESSION_HEADER] = header_value(identity.session)
     xargs = body.get(XARGS)
-    theirs = LABEL_HEADER.lower() in taken or (isinstance(xargs, Mapping) and LABEL_KEY in xargs)
+    theirs = _LABEL_HEADER in taken or (isinstance(xargs, Mapping) and LABEL_KEY in xargs)
     if not theirs:
         label = identity.to_label(**plan.fields())
         headers[LABEL_HEADER] = label

@@ -99,7 +99,10 @@ class AgentRTCallbackHandler(_Base):
         **kwargs: Any,
     ) -> None:
         """A chat model is about to be called."""
-        self._guard("on_chat_model_start", self._tracker.call_started, run_id.int, _key(parent_run_id), metadata)
+        try:
+            self._tracker.call_started(run_id.int, _key(parent_run_id), metadata)
+        except Exception as error:
+            self._runtime.fault("on_chat_model_start", error)
 
     def on_llm_start(
         self,

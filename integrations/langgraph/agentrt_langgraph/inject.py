@@ -9,7 +9,7 @@ import functools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,7 @@ from agentrt_langgraph.port import RuntimePort
 logger = logging.getLogger("agentrt")
 
 Mode = Literal["off", "hook", "fallback", "absent"]
+MAX_URLS = 256
 _HOOK = "_prepare_options"
 
 
@@ -40,6 +41,7 @@ _in_override: ContextVar[bool] = ContextVar("agentrt_in_override", default=False
 """An override is calling its parent's hook: the outermost one adds, after the SDK is done."""
 
 _sources: tuple[weakref.ref[Any], ...] = ()
+_url_texts: dict[int, tuple[Any, str]] = {}
 _undo: list[Callable[[], None]] = []
 _mode: Mode = "off"
 _proven: bool | None = None
@@ -165,12 +167,12 @@ def _add(client: Any, options: Any) -> Any:
         if not is_generation(options.method, options.url) or not isinstance(options.json_data, dict):
             return options
         extra = options.extra_json or {}
-        url = options.url if "://" in options.url else str(client.base_url)
+        url = options.url if "://" in options.url else _text(client.base_url)
         given = options.headers if isinstance(options.headers, dict) else {}
         added = request_addition(
             url,
-            lambda: {**options.json_data, **extra},
-            lambda: (*client.default_headers, *given),
+            lambda: {**options.json_data, **extra} if extra else options.json_data,
+            lambda: (*_client_headers(client), *given),
             options.idempotency_key,
         )
         if added is None:
@@ -184,10 +186,26 @@ def _add(client: Any, options: Any) -> Any:
     return options
 
 
+def _text(url: Any) -> str:
+    """A client's base URL as text. The object is the same for all its requests, and slow to write out."""
+    known = _url_texts.get(id(url))
+    if known is None or known[0] is not url:
+        if len(_url_texts) >= MAX_URLS:
+            _url_texts.clear()
+        known = _url_texts[id(url)] = (url, str(url))
+    return known[1]
+
+
+def _client_headers(client: Any) -> Iterable[str]:
+    """Names of headers the user set on the client. The public property builds all headers, to tell these."""
+    custom: Iterable[str] | None = getattr(client, "_custom_headers", None)
+    return custom if custom is not None else tuple(client.default_headers)
+
+
 def request_addition(
     url: str,
     body: Callable[[], dict[str, Any]],
-    header_names: Callable[[], tuple[str, ...]],
+    header_names: Callable[[], Iterable[str]],
     request_key: str | None,
 ) -> Addition | None:
     """What to add to a request to this URL; None when it is not ours to touch. Never raises."""

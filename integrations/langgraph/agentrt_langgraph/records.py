@@ -9,7 +9,6 @@
 A `Run` that turns out to run a graph gets a `GraphRun`; an outermost graph also opens a `Turn` of its session.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -126,7 +125,7 @@ class GraphRun:
         self.binding = binding
         self.name = binding.graph_name if binding is not None else run.name
         self.structure = self._structure()
-        self.supersteps: OrderedDict[int, list[Task]] = OrderedDict()
+        self.supersteps: dict[int, list[Task]] = {}
         self.joins_fired: dict[str, tuple[int, int]] = {}
         """Join trigger -> superstep of its last firing, and of the one before."""
         self.invocations: dict[str, None] = {}
@@ -145,9 +144,13 @@ class GraphRun:
         """Remember a task for those that follow it."""
         if task.step is None:
             return
-        self.supersteps.setdefault(task.step, []).append(task)
+        superstep = self.supersteps.get(task.step)
+        if superstep is not None:
+            superstep.append(task)
+            return
+        self.supersteps[task.step] = [task]
         if len(self.supersteps) > MAX_SUPERSTEPS:
-            for forgotten in self.supersteps.popitem(last=False)[1]:
+            for forgotten in self.supersteps.pop(next(iter(self.supersteps))):
                 forgotten.sources = None  # else every task would keep all before it alive
 
 
