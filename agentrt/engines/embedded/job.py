@@ -1,6 +1,7 @@
 """From an OpenAI request to a request for the scheduler and the answer it will produce."""
 
 import hashlib
+import logging
 import random
 import uuid
 from array import array
@@ -14,7 +15,10 @@ from agentrt.engines.embedded.responder import Responder, ResponderRequest
 from agentrt.engines.embedded.template import prompt_tokens
 from agentrt.engines.embedded.tokenizer import VOCABULARY_SIZE, encode
 from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY
+from agentrt.errors import EngineError
 from agentrt.identity import Identity
+
+logger = logging.getLogger("agentrt")
 
 
 class BadRequest(Exception):  # noqa: N818 - an answer, not a fault
@@ -82,8 +86,7 @@ class JobMaker:
         if asked.n not in {None, 1}:
             raise BadRequest(f"n={asked.n}: this engine gives one choice per request", "n")
         room = self._room_after(prompt, limit)
-        reply = self.responder.reply(script.limited_to(room), self._rng(prompt))
-        answer = answer_of(reply, max_tokens=room, stops=asked.stops)
+        answer = self._answer(script.limited_to(room), prompt, asked)
         return Job(
             request=Request(
                 request_id=uuid.uuid4().hex,
@@ -95,6 +98,14 @@ class JobMaker:
             ),
             answer=answer,
         )
+
+    def _answer(self, script: ResponderRequest, prompt: "array[int]", asked: GenerationRequest) -> Answer:
+        try:
+            reply = self.responder.reply(script, self._rng(prompt))
+            return answer_of(reply, max_tokens=script.max_tokens, stops=asked.stops)
+        except Exception as error:
+            logger.exception("agentrt: the responder of the embedded engine failed")
+            raise EngineError(f"the responder failed: {error!r}") from error
 
     def _room_after(self, prompt: "array[int]", limit: int | None) -> int:
         """Tokens a reply may have."""

@@ -151,16 +151,21 @@ class EngineLoop:
                 await self._wake.wait()
                 due_s = self._clock()
             try:
-                step = self.scheduler.step()
+                due_s = await self._step(due_s)
             except Exception:
                 logger.exception("agentrt: a step of the embedded engine failed; its requests fail with it")
                 self._fail_all("the engine failed; see its log")
-                continue
-            self._pool.tell("tick", lambda order: order.tick())
-            due_s = max(due_s, self._clock() - _LARGEST_LAG_S) + self._cost.seconds(step.work) * self._time_scale
-            delay_s = due_s - self._clock()
-            await self._sleep(delay_s if delay_s >= _SHORTEST_SLEEP_S else 0)
-            self._deliver(step)
+                await asyncio.sleep(0)  # the server goes on, even if every step should fail
+
+    async def _step(self, due_s: float) -> float:
+        """Run a step that is due to start at `due_s`; returns when it is due to end."""
+        step = self.scheduler.step()
+        self._pool.tell("tick", lambda order: order.tick())
+        due_s = max(due_s, self._clock() - _LARGEST_LAG_S) + self._cost.seconds(step.work) * self._time_scale
+        delay_s = due_s - self._clock()
+        await self._sleep(delay_s if delay_s >= _SHORTEST_SLEEP_S else 0)
+        self._deliver(step)
+        return due_s
 
     def _deliver(self, step: Step) -> None:
         for request in step.produced:

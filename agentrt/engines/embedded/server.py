@@ -7,7 +7,6 @@ accepted. A client that goes away takes its request with it.
 import asyncio
 import hmac
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -22,8 +21,6 @@ from agentrt.engines.embedded.loop import EngineLoop, Generation
 from agentrt.engines.embedded.openai import ChatRequest, CompletionRequest, GenerationRequest, error_body
 from agentrt.engines.embedded.render import ChatRender, CompletionRender, Render
 from agentrt.errors import EngineError
-
-logger = logging.getLogger("agentrt")
 
 _Asked = TypeVar("_Asked", bound=BaseModel)
 

@@ -26,7 +26,16 @@ class ServerThread:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
-            uvicorn.Config(app, lifespan="on", ws="none", log_level="warning", access_log=False, server_header=False)
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                ws="none",
+                log_config=None,  # logging belongs to the application we run in
+                log_level="warning",
+                access_log=False,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=5,
+            )
         )
         # A daemon, so that a script that forgets to close the engine can still end.
         self._thread = threading.Thread(target=self._serve, name="agentrt-embedded", daemon=True)

@@ -126,6 +126,22 @@ def test_a_step_that_fails_fails_its_requests_only(run, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_cost_model_that_fails_fails_its_requests_only(run):
+    """A cost model of the user's may raise; the loop outlives it, and nobody waits for ever."""
+
+    class Broken(CostModel):
+        def seconds(self, work):
+            raise ArithmeticError
+
+    async def scenario(loop, p):
+        for _ in range(2):
+            with pytest.raises(EngineError, match="the engine failed"):
+                await loop.submit(p.request(4, reply=3)).all()
+        return p.pool.num_free_blocks
+
+    assert run(scenario, cost=Broken()) == 64
+
+
 def test_stopping_fails_what_is_in_flight(run):
     """Nobody is left waiting for an engine that closes."""
 

@@ -216,6 +216,23 @@ def test_a_key_guards_what_is_under_v1(key, status):
             assert http.get("/health").status_code == 200
 
 
+class Broken:
+    """A responder with a fault."""
+
+    def reply(self, request, rng):
+        raise ValueError("the script has no such scene")
+
+
+def test_a_responder_that_raises_is_503(caplog):
+    """The user's own script may fail; the client learns why, the log has the traceback, the server goes on."""
+    with EmbeddedEngine(responder=Broken()) as engine:
+        answer = httpx.post(f"{engine.base_url}/v1/chat/completions", json={"messages": USER})
+        assert answer.status_code == 503
+        assert "no such scene" in answer.json()["error"]["message"]
+        assert httpx.get(f"{engine.base_url}/health").status_code == 200
+    assert "Traceback" in caplog.text
+
+
 class Talker:
     """A responder that goes on for hours."""
 
