@@ -12,7 +12,7 @@ SOURCES = sorted(
 )
 
 
-def tests_in(path):
+def facts_in(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
@@ -22,7 +22,7 @@ def tests_in(path):
 @pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_test_states_its_fact(path):
     """A test without a docstring does not say what it holds true."""
-    silent = [node.name for node in tests_in(path) if not ast.get_docstring(node)]
+    silent = [node.name for node in facts_in(path) if not ast.get_docstring(node)]
     assert not silent
 
 

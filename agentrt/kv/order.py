@@ -17,7 +17,7 @@ queue is stock LRU and nothing here does anything any more.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentrt.identity import AgentKey, Identity, SessionKey
@@ -39,6 +39,8 @@ _SILENCE_CACHE_TIMES = 4.0
 class _Call:
     identity: Identity | None
     warms: AgentKey | None = None
+    blocks: list[Block] = field(default_factory=list)
+    """Of a warm-up: those it found and computed, head first."""
 
 
 class KVOrder:
@@ -94,7 +96,7 @@ class KVOrder:
             return
         now = self.clock()
         first = call_id not in self._calls
-        self._calls[call_id] = _Call(identity, warms)
+        self._calls[call_id] = _Call(identity, warms, list(hit_blocks) if warms else [])
         if warms is not None:
             return
         changed = self.ownership.touch(identity, hit_blocks, now) if hit_blocks else []
@@ -119,6 +121,10 @@ class KVOrder:
         now = self.clock()
         if call.warms is not None:
             group = self.ownership.store_anchor(call.warms, blocks, self._sharing(call.warms), now)
+            call.blocks += blocks
+            chain = self._chains.get(call.warms)
+            if chain is not None:
+                chain.refresh(call.blocks[: chain.known_blocks])
         elif call.identity is None:
             return  # blocks without a record are `unknown`
         else:

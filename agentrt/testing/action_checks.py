@@ -83,6 +83,8 @@ class ActionChecks:
             traffic.act("agentrt.kv.prefetch", agent=agent, workload=traffic.workload).status is OutcomeStatus.ACCEPTED
         )
         eventually(lambda: traffic.blocks_of(agent=agent, kind="anchor") == 3, why="the anchor was not computed")
+        again = traffic.act("agentrt.kv.prefetch", agent=agent, workload=traffic.workload)
+        assert again.reason == "already resident", "the engine must notice its own warm-up"
         assert traffic.cached(traffic.prompt(4, head=head), traffic.identity(agent=agent)) == 3 * traffic.block_size
 
     # ---- inside -------------------------------------------------------------------------------------------
