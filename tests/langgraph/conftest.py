@@ -103,6 +103,9 @@ class Server(ThreadingHTTPServer):
         self.scripts: dict[str, deque[Reply]] = defaultdict(deque)
         self.ids = itertools.count(1)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left a stream is no error of the server."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"

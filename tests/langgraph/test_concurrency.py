@@ -25,7 +25,7 @@ class State(TypedDict, total=False):
 
 @pytest.fixture
 def sync_graph(server, chat):
-    """plan (invoke) -> 2 x work (raw client) beside talk (stream) -> join (invoke)."""
+    """Plan (invoke) -> 2 x work (raw client) beside talk (stream) -> join (invoke)."""
     model = chat()
     client = openai.OpenAI(base_url=server.url, api_key="x")
 

@@ -8,11 +8,12 @@ import pytest
 from agentrt_langgraph import AgentRTCallbackHandler, instrument
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
-from langgraph.graph import END, START, StateGraph
-from langgraph.prebuilt import ToolNode
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from agentrt.events import CallStarted, Dispatched, RunStarted, ToolStarted
@@ -185,8 +186,6 @@ def test_helper_nodes_are_transparent(run):
 
 def test_text_output_of_a_node_is_no_route(run):
     """A runnable inside a node that happens to answer a node's name is not taken for a router."""
-    from langchain_core.output_parsers import StrOutputParser
-
     names = FakeListChatModel(responses=["c"]) | StrOutputParser()
 
     def a(_: State) -> State:
@@ -270,9 +269,6 @@ def test_hand_over_to_the_parent_graph(run, chat, server, call):
     server.script("a", call(("transfer_to_bob", {})))
     alice = create_agent(chat("a"), [transfer_to_bob], name="alice")
     bob = create_agent(chat("b"), [], name="bob")
-    graph = StateGraph(dict)
-    from langgraph.graph import MessagesState
-
     graph = StateGraph(MessagesState)
     graph.add_node("alice", alice, destinations=("bob",))
     graph.add_node("bob", bob)
@@ -285,9 +281,6 @@ def test_hand_over_to_the_parent_graph(run, chat, server, call):
 
 def test_hand_written_tool_loop(run, chat, server, call):
     """Tools of a hand-written loop run under the agent that asked for them."""
-    from langgraph.graph import MessagesState
-    from langgraph.prebuilt import tools_condition
-
     model = chat().bind_tools([add])
     server.script("m", call(("add", {"a": 1, "b": 2})))
     graph = StateGraph(MessagesState)
@@ -415,7 +408,10 @@ def test_override_on_a_model(run):
     graph.add_node("step", node)
     graph.add_edge(START, "step")
     seen = run(graph.compile(), INPUT, {"configurable": {"thread_id": "t"}})
-    assert [(e.identity.agent, e.identity.session) for e in seen.of(CallStarted)] == [("planner", "t"), ("critic", "other")]
+    assert [(e.identity.agent, e.identity.session) for e in seen.of(CallStarted)] == [
+        ("planner", "t"),
+        ("critic", "other"),
+    ]
     assert seen.edges() == {("START", "planner"), ("planner", "critic")}
 
 

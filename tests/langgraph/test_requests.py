@@ -4,11 +4,14 @@ import asyncio
 import copy
 import json
 import operator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypedDict
 
+import httpx
 import openai
 import pytest
 from agentrt_langgraph import current, fallback, inject, instrument, selftest
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import AzureChatOpenAI, OpenAIEmbeddings
 from langgraph.graph import START, StateGraph
 
@@ -169,7 +172,7 @@ def test_a_subclass_without_super(run, server):
     assert_labelled(server)
 
 
-def test_sdk_retries_keep_their_label(run, server, chat, raw, reply, runtime):
+def test_sdk_retries_keep_their_label(run, server, chat, raw, reply, runtime):  # noqa: PLR0917
     """A request that the SDK repeats is labelled each time, and is one call."""
     server.script("m", reply(status=503), reply())
     run(lambda _: {"x": [str(chat(max_retries=1).invoke("h").content)]})
@@ -328,25 +331,17 @@ def test_a_graph_inside_an_open_stream(runtime, server, chat, raw):
 
 def test_a_model_called_with_explicit_config(runtime, server, chat):
     """A call that is given its config from a bare thread is still its node's."""
-    from concurrent.futures import ThreadPoolExecutor
 
-    def node(_: State, config: Any) -> State:
+    def node(_: State, config: RunnableConfig) -> State:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(chat().invoke, "h", config).result()
         return {}
 
-    node.__annotations__["config"] = _runnable_config()
     graph = StateGraph(State)
     graph.add_node("a", node)
     graph.add_edge(START, "a")
     instrument(graph.compile(), runtime).invoke(INPUT, THREAD)
     assert_labelled(server)
-
-
-def _runnable_config() -> Any:
-    from langchain_core.runnables import RunnableConfig
-
-    return RunnableConfig
 
 
 def test_current(run, chat, runtime):
@@ -380,7 +375,7 @@ def deaf_sdk(monkeypatch):
     inject.disable()
 
 
-def test_a_deaf_sdk_is_noticed_and_served(deaf_sdk, run, server, chat, raw, caplog):
+def test_a_deaf_sdk_is_noticed_and_served(deaf_sdk, run, server, chat, raw, caplog):  # noqa: PLR0917
     """When the self-test fails, requests are labelled at the HTTP client, and a warning says so once."""
 
     def node(_: State) -> State:
@@ -416,8 +411,6 @@ def test_a_deaf_sdk_async(deaf_sdk, run, server, chat):
 
 def test_the_fallback_is_undone():
     """Undoing the fall-back restores the HTTP clients exactly."""
-    import httpx
-
     before = httpx.Client.send, httpx.AsyncClient.send
     undo = list(fallback.patch(lambda *_: None))
     assert httpx.Client.send is not before[0]

@@ -5,10 +5,13 @@ import gc
 import operator
 from typing import Annotated, Any, TypedDict
 
+import openai
 import pytest
 from agentrt_langgraph import instrument
+from agentrt_langgraph.records import MAX_SUPERSTEPS, GraphRun, Run, Task
 from agentrt_langgraph.runs import MAX_TREES
 from agentrt_langgraph.trackers import tracker_of
+from agentrt_langgraph.turns import MAX_SESSIONS
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.tools import tool
@@ -208,8 +211,6 @@ def test_token_counts(runtime, chat):
 
 def test_a_refused_call(runtime, chat, server, reply):
     """A call that the server refuses ends as failed; the user gets the SDK's own error."""
-    import openai
-
     server.script("m", reply(status=500))
     graph = instrument(graph_of(a=lambda _: {"x": [chat().invoke("h").content]}).compile(), runtime)
     with pytest.raises(openai.InternalServerError):
@@ -298,8 +299,6 @@ def test_runs_that_never_end_make_room(runtime):
 
 def test_many_runs_leave_nothing_behind(runtime):
     """A hundred thousand runs of unnamed and named sessions leave a bounded memory of the named ones."""
-    from agentrt_langgraph.turns import MAX_SESSIONS
-
     runtime.events = _Nowhere()
     tracker = tracker_of(runtime)
     ns = {"langgraph_checkpoint_ns": "a:1", "langgraph_step": 1}
@@ -322,8 +321,6 @@ class _Nowhere(list[Any]):
 
 def test_many_real_runs_need_no_garbage_collector(runtime):
     """Closed runs are freed by reference counting alone: nothing of ours is in a cycle."""
-    from agentrt_langgraph.records import GraphRun, Run
-
     graph = instrument(graph_of(a=speak, b=speak).compile(), runtime)
     graph.invoke(INPUT)
     runtime.events.clear()
@@ -340,8 +337,6 @@ def test_many_real_runs_need_no_garbage_collector(runtime):
 
 def test_long_loops_are_bounded(runtime):
     """A graph of thousands of supersteps remembers only the last few hundred."""
-    from agentrt_langgraph.records import MAX_SUPERSTEPS, Task
-
     tracker = tracker_of(runtime)
     tracker.chain_started("run", None, "LangGraph", {})
     for step in range(3000):
