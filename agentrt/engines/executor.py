@@ -4,7 +4,6 @@ The same code runs in vLLM's EngineCore process and in the embedded engine. Acti
 because they cross a process boundary there. A repeated `message_id` gets the first answer and no second effect.
 """
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +12,9 @@ from agentrt.act import OutcomeStatus
 from agentrt.engines.wire import MAX_TTL_S
 from agentrt.identity import DEFAULT_TENANT, AgentKey, Dispatch, SessionKey
 from agentrt.kv.groups import OwnerGroup
+from agentrt.kv.lookup import select
 from agentrt.kv.order import KVOrder
 from agentrt.kv.value import RELEASED
-
-logger = logging.getLogger("agentrt")
 
 REMEMBERED_MESSAGES = 4096
 
@@ -171,7 +169,7 @@ class ActionExecutor:
 
     def _groups(self, payload: Mapping[str, Any]) -> list[OwnerGroup]:
         fields = ("workload", "session", "agent", "invocation")
-        return self._order.select(tenant=_tenant(payload), **{name: payload.get(name) for name in fields})
+        return select(self._order.ownership, tenant=_tenant(payload), **{name: payload.get(name) for name in fields})
 
     def _chain(self, payload: Mapping[str, Any]) -> dict[str, Any] | None:
         key = _agent_key(payload)

@@ -14,8 +14,6 @@ A call of unknown identity owns nothing, so an engine without labelled traffic b
 queue is stock LRU and nothing here does anything any more.
 """
 
-import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +21,12 @@ from typing import Any
 from agentrt.identity import AgentKey, Identity, SessionKey
 from agentrt.kv.chains import AnchorChain, AnchorChains
 from agentrt.kv.groups import Kind, OwnerGroup
+from agentrt.kv.load import CacheLoad
+from agentrt.kv.lookup import residency
 from agentrt.kv.ownership import Ownership
 from agentrt.kv.queue import Block, OrderedFreeQueue
 from agentrt.kv.sessions import Sessions
 from agentrt.kv.value import Valuation
-
-logger = logging.getLogger("agentrt")
 
 REVALUE_PERIOD_S = 1.0
 _SILENCE_CACHE_TIMES = 4.0
@@ -67,9 +65,7 @@ class KVOrder:
         self._calls: dict[str, _Call] = {}
         self._chains = AnchorChains(block_size_tokens)
         self._next_round_s = 0.0
-        self._allocated = 0
-        self._round_s = clock()
-        self._ages: deque[tuple[int, float]] = deque(maxlen=512)
+        self._load = CacheLoad(num_blocks, clock())
 
     def take_over(self, free_blocks: Iterable[Block]) -> OrderedFreeQueue:
         """Build the queue from the engine's free blocks, given in stock order."""
@@ -110,7 +106,8 @@ class KVOrder:
             if group.kind is Kind.CONTEXT and group.agent == identity.agent_key and not group.stale:
                 group.override = None  # it was overruled until the agent's next call, which is this
         self._chains.remember(identity.agent_key, self._anchor_head(hit_blocks), prompt_token_ids, cache_salt)
-        self._revalue([*changed, *self.ownership.of_session(identity.session_key)], now)
+        self._revalue((group for group in changed if identity.session_key not in group.members), now)
+        self._revalue_session(identity.session_key, now)
         self._count("labelled_calls", 1 if first else 0)
 
     def blocks_stored(self, call_id: str, blocks: Sequence[Block]) -> None:
@@ -139,15 +136,16 @@ class KVOrder:
         now = self.clock()
         session = call.identity.session_key
         self.sessions.call_ended(session, call_id, now)
-        self._revalue(self.ownership.of_session(session), now)
+        self._revalue_session(session, now)
 
     def blocks_allocated(self, block_ids: Iterable[int]) -> None:
         """Blocks were handed out as new: whoever owned them does not any more."""
-        forget = self.ownership.forget
-        if self.queue.ordered:
-            for block_id in block_ids:
-                forget(block_id)
-                self._allocated += 1
+        if not self.queue.ordered:
+            return
+        count = 0
+        for count, block_id in enumerate(block_ids, start=1):  # noqa: B007 - it may be any iterable
+            self.ownership.forget(block_id)
+        self._load.allocated(count)
 
     def block_evicted(self, block_id: int) -> None:
         """A block's hash was dropped."""
@@ -155,6 +153,9 @@ class KVOrder:
             return
         group = self.ownership.owner(block_id)
         self._count(f"evicted_{group.kind}_blocks")
+        if group.kind is not Kind.UNKNOWN:
+            # Still free, so somebody dropped its hash in place: its owner has lost it, and it must not wait behind it.
+            self.queue.uncache(block_id)
         self.ownership.forget(block_id)
 
     def tick(self) -> None:
@@ -162,45 +163,14 @@ class KVOrder:
         now = self.clock()
         if now < self._next_round_s or not self.queue.ordered:
             return
-        elapsed_s, self._round_s = now - self._round_s, now
-        if elapsed_s > 0 and self._allocated:
-            # Characteristic time: how long the pool lasts at the present rate of allocation.
-            current_s = min(max(self.num_blocks * elapsed_s / self._allocated, 0.05), 3600.0)
-            self.values.cache_time_s += 0.3 * (current_s - self.values.cache_time_s)
-        self._allocated = 0
-        self._ages.append((self.queue.time, now))
+        self._load.round(self.queue.time, now)
+        self.values.cache_time_s = self._load.cache_time_s
         self._next_round_s = now + min(REVALUE_PERIOD_S, self.values.cache_time_s / 8)
         for session in self.sessions.expire(now, least_silence_s=_SILENCE_CACHE_TIMES * self.values.cache_time_s):
             self.ownership.end_session(session)
         self.revalue_all()
 
     # ---- control ------------------------------------------------------------------------------------------
-
-    def select(
-        self,
-        *,
-        tenant: str,
-        workload: str | None = None,
-        session: str | None = None,
-        agent: str | None = None,
-        invocation: str | None = None,
-    ) -> list[OwnerGroup]:
-        """Groups of a target: one session's contexts, one agent's anchors, or one agent's context in a session."""
-        if session is not None:
-            found = [g for g in self.ownership.of_session(SessionKey(tenant, session)) if g.kind is Kind.CONTEXT]
-        elif agent is not None:
-            found = [
-                g for g in self.ownership.groups() if g.kind is Kind.ANCHOR and g.agent and g.agent.tenant == tenant
-            ]
-        else:
-            return []
-        return [
-            g
-            for g in found
-            if (agent is None or (g.agent is not None and g.agent.agent == agent))
-            and (workload is None or g.agent is None or g.agent.workload == workload)
-            and (invocation is None or g.invocation == invocation)
-        ]
 
     def revalue(self, groups: Iterable[OwnerGroup]) -> None:
         """Bring the queue's keys of these groups up to date."""
@@ -239,37 +209,19 @@ class KVOrder:
         }
 
     def residency(self, *, tenant: str, agent: str | None = None, session: str | None = None) -> list[dict[str, Any]]:
-        """Owner groups of a tenant, optionally of one agent or session; JSON-able `Residency` fields."""
-        rows: list[dict[str, Any]] = []
-        if not self.queue.ordered:
-            return rows
-        for group in self.ownership.groups():
-            owner = group.session.tenant if group.session else group.agent.tenant if group.agent else None
-            if not group.resident or owner != tenant:
-                continue
-            if agent is not None and (group.agent is None or group.agent.agent != agent):
-                continue
-            if session is not None and (group.session is None or group.session.session != session):
-                continue
-            rows.append(
-                {
-                    "kind": str(group.kind),
-                    "tenant": tenant,
-                    "workload": group.agent.workload if group.agent else None,
-                    "agent": group.agent.agent if group.agent else None,
-                    "session": group.session.session if group.session else None,
-                    "blocks": group.resident,
-                    "free_blocks": len(group.free),
-                    "value": group.value,
-                }
-            )
-        return rows
+        """Owner groups of a tenant, optionally of one agent or session; nothing once the order has failed."""
+        return residency(self.ownership, tenant=tenant, agent=agent, session=session) if self.queue.ordered else []
 
     # ---- inside -------------------------------------------------------------------------------------------
 
     def _revalue(self, groups: Iterable[OwnerGroup], now: float) -> None:
         for group in groups:
             self.queue.set_value(group, self.values.value_of(group, now))
+
+    def _revalue_session(self, session: SessionKey, now: float) -> None:
+        """A call of the session started or ended."""
+        for group in self.ownership.of_session(session):
+            self.queue.set_value(group, self.values.after_call(group, session, now))
 
     def _anchor_head(self, hit_blocks: Sequence[Block]) -> Sequence[Block]:
         """The leading hit blocks that several sessions share."""
@@ -284,12 +236,9 @@ class KVOrder:
         return max((g.sharing for g in self.ownership.anchors_of(agent)), default=1)
 
     def _unknown_age_s(self) -> float:
-        """Seconds since the oldest unclaimed free block was freed, to the resolution of a round."""
+        """Seconds since the oldest unclaimed free block was freed."""
         oldest = next(iter(self.ownership.unknown.free.values()), None)
-        if oldest is None:
-            return 0.0
-        freed_s = next((at for time, at in self._ages if time >= oldest), None)
-        return 0.0 if freed_s is None else self.clock() - freed_s
+        return 0.0 if oldest is None else self._load.age_s(oldest, self.clock())
 
     def _count(self, name: str, by: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + by

@@ -175,9 +175,12 @@ class OrderedFreeQueue:
             if len(self._heap) > self._compact_at:
                 self._compact()
 
-    def move(self, block_id: int, group: FreeGroup) -> None:
-        """Change the owner of a block that is in use (not free)."""
-        self._group_of[block_id] = group
+    def uncache(self, block_id: int) -> None:
+        """A free block no longer caches anything: it is reused before all that do. Others are left alone."""
+        block = self._cached.pop(block_id, None)
+        if block is not None:
+            self._group_of[block_id].free.pop(block_id, None)
+            self._uncached[block_id] = block
 
     def fail(self, where: str) -> None:
         """Give up the index for good; stock LRU goes on with nothing to repair."""

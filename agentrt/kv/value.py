@@ -73,6 +73,17 @@ class Valuation:
         kept = max((self._context_value(s, group.agent, now) for s in group.members), default=0.0)
         return 1.0 - (1.0 - self._arrival(group, now)) * (1.0 - kept)
 
+    def after_call(self, group: OwnerGroup, session: SessionKey, now: float) -> float:
+        """The value of one of this session's groups after its call: O(1) for anchors, whatever their sessions.
+
+        An anchor is raised to what this session makes it worth; what others no longer make it worth is taken back in
+        the next round.
+        """
+        if group.kind is not Kind.ANCHOR or group.overridden_until_s > now or group.retained_until_s > now:
+            return self.value_of(group, now)
+        kept = self._context_value(session, group.agent, now)
+        return max(group.value, 1.0 - (1.0 - self._arrival(group, now)) * (1.0 - kept))
+
     def start_round(self) -> None:
         """All groups are about to be re-valued: read the load, forget memoised predictions."""
         self._rung = rung(_HORIZON_SHARE * self.cache_time_s)

@@ -111,6 +111,18 @@ def test_the_anchor_chain_is_remembered_while_it_is_evicted(pool_of):
     assert (chain.known_blocks, chain.resident_blocks) == (2, 0)
 
 
+def test_a_free_block_that_lost_its_hash_goes_first(pool_of):
+    """When an engine drops the hash of a free block, it no longer waits behind its former owner's place."""
+    pool = pool_of(8)
+    pool.run(who("s1", "a"), ["h0", "h1", "h2"])
+    pool.run(None, ["u0", "u1", "u2", "u3", "u4"])
+    block = pool.cached.pop("h1")
+    block.block_hash = None
+    pool.order.block_evicted(block.block_id)
+    assert pool.queue.get_all_free_blocks()[0] is block
+    check_books(pool)
+
+
 def test_a_fault_stops_all_bookkeeping(pool_of):
     """After a fault the order is LRU and the hooks do nothing more."""
     pool = pool_of(16)
