@@ -54,6 +54,13 @@ FAULTY = Configuration(
     environment=(("PYTHONPATH", str(HERE / "fault_plugin")),),
 )
 
+LOOP = Configuration(
+    "loop",
+    plugins="agentrt",
+    # room for about two thirds of what seven live conversations of the example need
+    arguments=("--num-gpu-blocks-override", "225", "--max-model-len", "7168"),
+)
+
 
 @dataclass
 class VLLMServer:
@@ -231,6 +238,12 @@ def fleet(model_path: Path, tmp_path_factory: pytest.TempPathFactory, pytestconf
     servers = pytestconfig.stash[_FLEET] = Fleet(model_path, tmp_path_factory.mktemp("vllm-logs"))
     yield servers
     servers.stop()
+
+
+@pytest.fixture(scope="session")
+def loop_configuration() -> Configuration:
+    """The plugin, and a pool sized for the example's conversations."""
+    return LOOP
 
 
 @pytest.fixture
