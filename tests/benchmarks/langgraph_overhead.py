@@ -37,7 +37,7 @@ from agentrt.config import Settings
 from agentrt.identity import Identity
 from agentrt.plan import RequestPlan
 
-NODES = 10
+NODES = 50
 URL = "http://engine.invalid/v1"
 NODE_LIMIT_US = 25.0
 CALL_LIMIT_US = 110.0
@@ -219,7 +219,7 @@ def main() -> int:
     """Print the table; exit 1 when a limit does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    parser.add_argument("--rounds", type=int, default=200, help="runs of each variant (default 200)")
+    parser.add_argument("--rounds", type=int, default=60, help="runs of each variant (default 60)")
     options = parser.parse_args()
     rows = cases(options.rounds)
     if options.json:

@@ -126,6 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
 
+    def end_headers(self) -> None:
+        # LangChain shares one async HTTP client among event loops: a connection kept open would outlive its loop.
+        self.send_header("connection", "close")
+        super().end_headers()
+
     def do_GET(self) -> None:
         self._send({"object": "list", "data": []})
 
@@ -279,16 +284,12 @@ def call() -> Callable[..., Reply]:
     return lambda *tool_calls: Reply(content=None, tool_calls=list(tool_calls))
 
 
-_distinct = itertools.count()
-
-
 @pytest.fixture
 def chat(server: Server) -> Callable[..., ChatOpenAI]:
     """A chat model of the server."""
 
     def make(model: str = "m", **options: Any) -> ChatOpenAI:
-        # LangChain shares one async HTTP client per settings, and its connections die with their event loop.
-        settings = {"base_url": server.url, "api_key": "x", "max_retries": 0, "timeout": 60 + next(_distinct)}
+        settings = {"base_url": server.url, "api_key": "x", "max_retries": 0}
         return ChatOpenAI(model=model, **(settings | options))
 
     return make

@@ -295,6 +295,23 @@ def test_hand_written_tool_loop(run, chat, server, call):
     assert seen.edges() == {("START", "solver")}
 
 
+def test_a_loop_keeps_its_parent(run, chat, server, call):
+    """Every turn of a hand-written loop has the parent of its first."""
+    model = chat().bind_tools([add])
+    server.script("m", call(("add", {"a": 1, "b": 2})), call(("add", {"a": 1, "b": 2})))
+    graph = StateGraph(MessagesState)
+    graph.add_node("planner", lambda _: LLM.invoke("p") and {})
+    graph.add_node("solver", lambda s: {"messages": [model.invoke(s["messages"])]})
+    graph.add_node("tools", ToolNode([add]))
+    graph.add_edge(START, "planner")
+    graph.add_edge("planner", "solver")
+    graph.add_conditional_edges("solver", tools_condition)
+    graph.add_edge("tools", "solver")
+    seen = run(graph.compile(), MESSAGES)
+    parents = [(event.identity.agent, event.identity.parent) for event in seen.of(CallStarted)]
+    assert parents == [("planner", None)] + [("solver", "planner")] * 3
+
+
 def test_functional_api(run):
     """Tasks of the functional API are agents under their entrypoint."""
 

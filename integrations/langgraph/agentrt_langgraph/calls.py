@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentrt.identity import START, Dispatch, Identity, SessionKey
-from agentrt_langgraph.edges import origin_agents, predecessors
+from agentrt_langgraph.edges import inherited_parent, origin_agents, predecessors
 from agentrt_langgraph.names import TOOL_NODES
 from agentrt_langgraph.naming import AGENT_KEY, rename, resolve, session_name
 from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
@@ -153,8 +153,7 @@ def _dispatches(task: Task) -> list[Dispatch]:
     if others:
         task.parent_agent = others[0]
     elif agents:
-        # It follows itself: the visit before knows where both came from.
-        task.parent_agent = next((source.parent_agent for source in sources if source.parent_agent), None)
+        task.parent_agent = inherited_parent(task)  # it follows itself
     elif enclosing is not None:
         inside_own = enclosing.path == own
         task.parent_agent = enclosing.parent_agent if inside_own else enclosing.path

@@ -85,6 +85,18 @@ def origin_agents(task: Task, depth: int = 0) -> list[str]:
     return task.origins
 
 
+def inherited_parent(task: Task, depth: int = 0) -> str | None:
+    """The parent of the nearest visits before this one that called a model."""
+    for source in predecessors(task).tasks:
+        if source.called:
+            parent = source.parent_agent
+        else:
+            parent = inherited_parent(source, depth + 1) if depth < MAX_HELPER_CHAIN else None
+        if parent is not None:
+            return parent
+    return None
+
+
 def _supersteps_before(task: Task) -> Iterator[list[Task]]:
     """Earlier supersteps of the graph run, newest first."""
     if task.step is None:

@@ -125,7 +125,10 @@ class AgentRTCallbackHandler(_Base):
             usage = read_usage(response)
         except Exception as error:
             self._runtime.fault("read_usage", error)
-        self._guard("on_llm_end", self._tracker.call_ended, run_id.int, usage)
+        try:
+            self._tracker.call_ended(run_id.int, usage)
+        except Exception as error:
+            self._runtime.fault("on_llm_end", error)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """The model did not answer, or its stream was left."""

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers import context as tracer_context
 from langchain_core.tracers.context import register_configure_hook
 
 from agentrt.identity import Identity
 from agentrt_langgraph import inject
+from agentrt_langgraph.attach import attach, bound_handlers
 from agentrt_langgraph.handler import AgentRTCallbackHandler
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
 from agentrt_langgraph.port import RuntimePort
@@ -41,7 +41,7 @@ def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = Non
         return graph
     tracker = tracker_of(runtime)  # kept until the handler keeps it
     binding = _bind(graph, tracker, workload)
-    return cast("Graph", graph.with_config(callbacks=[AgentRTCallbackHandler(runtime, binding=binding)]))
+    return cast("Graph", attach(graph, AgentRTCallbackHandler(runtime, binding=binding)))
 
 
 def instrumented(runtime: RuntimePort, *, workload: str | None = None) -> Callable[[Builder], Builder]:
@@ -115,9 +115,7 @@ def current() -> Identity | None:
 
 
 def _is_instrumented(graph: Any, runtime: RuntimePort) -> bool:
-    callbacks = (getattr(graph, "config", None) or {}).get("callbacks")
-    handlers: list[BaseCallbackHandler] = getattr(callbacks, "handlers", callbacks) or []
-    return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in handlers)
+    return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in bound_handlers(graph))
 
 
 def _bind(graph: Any, tracker: Tracker, workload: str | None) -> Binding:

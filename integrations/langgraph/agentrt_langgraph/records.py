@@ -209,4 +209,5 @@ class Call(Run):
     def __init__(self, key: Hashable, parent: Run, metadata: Mapping[str, Any], identity: Identity) -> None:
         super().__init__(key, parent, "", metadata)
         self.identity = identity
+        self.session = identity.session_key
         self.call_id = run_id_text(key)

@@ -69,24 +69,22 @@ class Reports:
 
     def call_started(self, call: Call) -> None:
         """An LLM request is about to be sent."""
-        identity = call.identity
         self._emit(
             CallStarted(
                 at_s=self._clock(),
-                session=identity.session_key,
-                identity=identity,
+                session=call.session,
+                identity=call.identity,
                 call_id=call.call_id,
             )
         )
 
     def call_ended(self, call: Call, usage: Usage, *, failed: bool) -> None:
         """An LLM request ended."""
-        identity = call.identity
         self._emit(
             CallEnded(
                 at_s=self._clock(),
-                session=identity.session_key,
-                identity=identity,
+                session=call.session,
+                identity=call.identity,
                 call_id=call.call_id,
                 failed=failed,
                 prompt_tokens=usage.prompt_tokens,

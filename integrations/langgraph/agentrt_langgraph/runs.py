@@ -14,14 +14,12 @@ class OpenRuns:
 
     def __init__(self) -> None:
         self._runs: dict[Hashable, Run] = {}
+        self.get = self._runs.get
+        """The open run with this key. The dictionary's own method: this is the most frequent step of all."""
         self._outermost: OrderedDict[Hashable, Run] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._runs)
-
-    def get(self, key: Hashable) -> Run | None:
-        """The open run with this key."""
-        return self._runs.get(key)
 
     def add(self, run: Run) -> Run | None:
         """Register a run; returns an outermost one that must be closed to make room, if any."""
