@@ -6,6 +6,7 @@ Not thread-safe: the runtime calls it under its lock.
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from agentrt.act import Proposal
@@ -51,7 +52,7 @@ class PolicyHost:
     def observe(self, event: Event, view: View) -> None:
         """Fan an event out to every policy."""
         for seat in self._active():
-            self._ask(seat, "observe", lambda s=seat: s.policy.observe(event, view))
+            self._ask(seat, "observe", partial(seat.policy.observe, event, view))
 
     def predict(self, session: SessionKey, horizon: Horizon, view: View) -> Forecast | None:
         """The pooled forecast; None when nobody has an opinion."""
@@ -70,7 +71,7 @@ class PolicyHost:
         """Every policy's proposals, by policy name."""
         asked: list[tuple[str, Proposal]] = []
         for seat in self._active():
-            proposals = self._ask(seat, "act", lambda s=seat: list(s.policy.act(view))) or []
+            proposals = self._ask(seat, "act", partial(_proposals, seat.policy, view)) or []
             seat.proposals += len(proposals)
             asked += [(seat.policy.name, proposal) for proposal in proposals]
         return asked
@@ -108,7 +109,7 @@ class PolicyHost:
     def _votes(self, verb: str, ask: Callable[[Policy], _T | None]) -> dict[str, _T]:
         votes: dict[str, _T] = {}
         for seat in self._active():
-            vote = self._ask(seat, verb, lambda s=seat: ask(s.policy))
+            vote = self._ask(seat, verb, partial(ask, seat.policy))
             if vote is not None:
                 votes[seat.policy.name] = vote
         return votes
@@ -131,3 +132,7 @@ class PolicyHost:
         if in_a_row >= FAULTS_TO_BENCH and not seat.benched:
             seat.benched = True
             logger.error("agentrt: policy %r is benched after %d faults in a row", seat.policy.name, FAULTS_TO_BENCH)
+
+
+def _proposals(policy: Policy, view: View) -> list[Proposal]:
+    return list(policy.act(view))  # a generator raises here, under guard

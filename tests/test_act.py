@@ -40,7 +40,8 @@ def test_protect_beats_release_on_the_same_target():
 
 def test_the_budget_goes_to_the_best_value_per_token():
     """With room for one, the proposal that saves more per token of cost is granted."""
-    ruled = verdicts([("p", wish(agent="dear", value=10, cost=90)), ("p", wish(agent="cheap", value=9, cost=50))], budget=100)
+    dear, cheap = wish(agent="dear", value=10, cost=90), wish(agent="cheap", value=9, cost=50)
+    ruled = verdicts([("p", dear), ("p", cheap)], budget=100)
     assert ruled[("p", ProposalKind.WARM, "cheap")] is Verdict.GRANTED
     assert ruled[("p", ProposalKind.WARM, "dear")] is Verdict.OVER_BUDGET
 
@@ -88,6 +89,8 @@ def test_registration_order_does_not_matter(asked, rng, budget):
         rulings = Arbiter().rule(entries, now=0.0, budget_tokens=budget)
         granted = [r for r in rulings if r.verdict is Verdict.GRANTED]
         assert sum(r.proposal.cost_tokens for r in granted) <= budget
-        return sorted((r.policy, r.proposal.action_type, r.proposal.target.agent, r.proposal.cost_tokens) for r in granted)
+        return sorted(
+            (r.policy, r.proposal.action_type, str(r.proposal.target), r.proposal.cost_tokens) for r in granted
+        )
 
     assert grants(asked) == grants(shuffled)

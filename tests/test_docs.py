@@ -11,13 +11,14 @@ FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks(language):
-    return [
-        pytest.param(code, id=f"{page.relative_to(ROOT)}:{page.read_text(encoding='utf-8')[: match.start()].count(chr(10)) + 1}")
-        for page in PAGES
-        for match in FENCE.finditer(page.read_text(encoding="utf-8"))
-        if match[1] == language
-        for code in [match[2]]
-    ]
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            if match[1] == language:
+                line = text[: match.start()].count("\n") + 1
+                found.append(pytest.param(match[2], id=f"{page.relative_to(ROOT)}:{line}"))
+    return found
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -26,7 +27,12 @@ def test_python_blocks_run_as_they_stand(code, tmp_path):
     script = tmp_path / "block.py"
     script.write_text(code, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-I", str(script)], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, "-W", "error", "-I", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
 

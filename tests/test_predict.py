@@ -14,7 +14,8 @@ def test_who_was_wrong_counts_for_less():
     for _ in range(20):
         pool.learn("right", Forecast(probabilities={"a": 1.0}), "a")
         pool.learn("wrong", Forecast(probabilities={"b": 1.0}), "a")
-    assert pool.weight("right") > 0.9 > 0.5 > pool.weight("wrong")
+    assert pool.weight("right") > 0.9
+    assert pool.weight("wrong") < 0.5
     merged = pool.merge({"right": Forecast(probabilities={"a": 1.0}), "wrong": Forecast(probabilities={"b": 1.0})})
     assert merged.probabilities["a"] > 0.6
     assert sum(merged.probabilities.values()) == pytest.approx(1.0)

@@ -20,6 +20,7 @@ from agentrt.events import (
     ToolStarted,
 )
 from agentrt.identity import Dispatch, Identity, SessionKey
+from agentrt.policies import PrefixCache
 from agentrt.policy import Policy
 
 S1 = SessionKey("default", "s1")
@@ -162,8 +163,6 @@ class Raising(Policy):
 
 def test_a_policy_that_raises_is_benched_logged_once_and_visible(engine, caplog):
     """A faulty policy loses its votes and is benched after five faults in a row; the others go on."""
-    from agentrt.policies import PrefixCache
-
     with Runtime(engine, [Raising(), PrefixCache()]) as runtime:
         for i in range(10):
             run_of(runtime, f"s{i}")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import uvicorn
+from agentrt_langgraph import instrument
+from rich.console import Console
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -18,7 +20,6 @@ from agentrt.cli.passes import Demo, DemoOptions, PassOutcome
 from agentrt.cli.summary import compare
 from agentrt.engines.vllm import VLLMEngine
 from agentrt.evaluation.examples import load_example
-from agentrt_langgraph import instrument
 
 OPTIONS = {"sessions": 14, "concurrency": 7, "seed": 1, "blocks": 0, "time_scale": 1.0, "max_tokens": 32}
 PASSES = ("stock", "agentrt", "stock", "agentrt")
@@ -57,8 +58,6 @@ def test_identity_arrives_with_every_request(outcomes, before_and_after):
 
 def test_hit_rate_is_higher_than_stock_under_pressure(outcomes, capsys):
     """On the same server and load more prompt tokens come from the cache with agentrt; the table is printed."""
-    from rich.console import Console
-
     comparison = compare(*outcomes)
     with capsys.disabled():
         console = Console(width=100)
