@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from agentrt.cli.passes import Demo, DemoOptions, PassOutcome
     from agentrt.evaluation.report import Comparison
 
-SESSIONS, CONCURRENCY, SEED, MAX_TOKENS = 32, 8, 0, 256
+SESSIONS, CONCURRENCY, SEED, MAX_TOKENS = 20, 8, 0, 256
 TIME_SCALE = 1.0
 
 ANCHOR_BLOCKS = 300
 """What the six agents' shared prompts take together."""
 
-CONTEXT_BLOCKS = 180
+CONTEXT_BLOCKS = 108
 """What one live session's histories take, on average."""
 
-PRESSURE = 0.6
+PRESSURE = 0.75
 """Default pool, as a share of the live working set. Above 1 everything fits and any order is as good."""
 
 _DESCRIPTION = """\
