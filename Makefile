@@ -28,6 +28,7 @@ format: .venv/.dev
 
 benchmarks: .venv/.dev
 	@$(BIN)/python tests/benchmarks/kv_queue.py
+	@$(BIN)/python tests/benchmarks/kv_order.py
 	@$(BIN)/python tests/benchmarks/langgraph_overhead.py
 
 clean:

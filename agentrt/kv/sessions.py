@@ -60,8 +60,11 @@ class Workload:
     step_s: float = 1.0
     runs_ended: float = _RETURN_PRIOR[1]
     runs_continued: float = _RETURN_PRIOR[0]
+    grain: float = 1.0
+    """Factor to whose powers values are rounded; set at every re-valuation of all groups."""
     reach: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Memo of `Transitions.reach`, dropped at every re-valuation of all groups."""
+    ends: dict[str, float] = field(default_factory=dict)
+    """Memos of `Transitions.reach` and `.end_probability`, dropped at every re-valuation of all groups."""
 
 
 class Sessions:

@@ -42,6 +42,9 @@ _HORIZON_SHARE = 0.5
 _EXACT_STEPS, _COARSE_STEPS, _COARSEST = 3.0, 8.0, 4.0
 """Cache time in steps of a session up to which values are exact, from which they are coarse, and by which factor."""
 
+_FINEST = 1.05
+"""A finer grain than the estimates are good."""
+
 
 class Valuation:
     """The value of any group, from what `sessions` know. Time comes from the caller."""
@@ -89,6 +92,8 @@ class Valuation:
         self._rung = rung(_HORIZON_SHARE * self.cache_time_s)
         for workload in self.sessions.workloads():
             workload.reach.clear()
+            workload.ends.clear()
+            workload.grain = self._grain(workload.step_s)
 
     def _context_value(self, session: SessionKey, agent: AgentKey | None, now: float) -> float:
         life = self.sessions.get(session)
@@ -108,14 +113,19 @@ class Valuation:
             value = max(value, _WAITING_VALUE)
         return value
 
-    def _level(self, life: Life, value: float) -> float:
+    @staticmethod
+    def _level(life: Life, value: float) -> float:
         """The value, rounded up to a power of the grain that suits the present load."""
-        steps = self.cache_time_s / max(life.workload.step_s, 1e-6)
-        share = math.log(max(steps, _EXACT_STEPS) / _EXACT_STEPS) / math.log(_COARSE_STEPS / _EXACT_STEPS)
-        grain = _COARSEST ** min(share, 1.0)
-        if grain < 1.05 or value <= 0:  # noqa: PLR2004 - finer than the estimates are good
-            return min(value, _MOST)
-        return min(float(grain ** -math.floor(-math.log(value, grain))), _MOST)
+        grain = life.workload.grain
+        if grain > _FINEST and value > 0:
+            value = float(grain ** -math.floor(-math.log(value, grain)))
+        return min(value, _MOST)
+
+    def _grain(self, step_s: float) -> float:
+        """How coarse values are: 1 under pressure, up to `_COARSEST` where the cache outlives many steps."""
+        steps = max(self.cache_time_s / max(step_s, 1e-6), _EXACT_STEPS)
+        share = math.log(steps / _EXACT_STEPS) / math.log(_COARSE_STEPS / _EXACT_STEPS)
+        return float(_COARSEST ** min(share, 1.0))
 
     def _returns(self, life: Life, agent: str) -> float:
         """Expected discounted return of the agent's next call, seen from the session's last one."""
@@ -134,7 +144,9 @@ class Valuation:
             survival = workload.returns.survival(idle_s)
             return (1.0 - end) * survival / ((1.0 - end) * survival + end)
         # Returns already count sessions that ended right after such a call; only the silence since is news.
-        end = min(workload.transitions.end_probability(life.agent), 0.99)
+        if life.agent not in workload.ends:
+            workload.ends[life.agent] = min(workload.transitions.end_probability(life.agent), 0.99)
+        end = workload.ends[life.agent]
         survival = workload.gaps.survival(idle_s)
         return survival / ((1.0 - end) * survival + end) if survival > 0 else 0.0
 
