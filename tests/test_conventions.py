@@ -7,9 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
-SOURCES = sorted(
-    path for folder in ("agentrt", "integrations", "examples") for path in (ROOT / folder).rglob("*.py")
-)
+SOURCES = sorted(path for folder in ("agentrt", "integrations", "examples") for path in (ROOT / folder).rglob("*.py"))
 
 
 def facts_in(path):
