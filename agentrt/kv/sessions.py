@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agentrt.identity import END, Dispatch, Identity, SessionKey
+from agentrt.identity import END, AgentKey, Dispatch, Identity, SessionKey
 from agentrt.models.gaps import Gaps
 from agentrt.models.reuse import Reuse, Visits
 from agentrt.models.transitions import Transitions
@@ -60,6 +60,9 @@ class Workload:
     step_s: float = 1.0
     runs_ended: float = _RETURN_PRIOR[1]
     runs_continued: float = _RETURN_PRIOR[0]
+    ends_told: int = 0
+    ends_guessed: int = 0
+    """Runs whose end was signalled, and sessions that fell silent."""
     grain: float = 1.0
     """Factor to whose powers values are rounded; set at every re-valuation of all groups."""
     reach: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -81,6 +84,10 @@ class Sessions:
     def get(self, session: SessionKey) -> Life | None:
         """A session that made a call and is still remembered."""
         return self._lives.get(session)
+
+    def workload_of(self, agent: AgentKey | None) -> Workload | None:
+        """Learners of an agent's workload; None for what several workloads share."""
+        return self._workloads.get(agent[:2]) if agent is not None else None
 
     def workloads(self) -> Iterable[Workload]:
         """Learners of every workload."""
@@ -138,6 +145,7 @@ class Sessions:
         if not life.ended:
             life.workload.transitions.learn_one(life.agent, END)
             life.workload.runs_ended += 1
+            life.workload.ends_told += 1
             life.visits.ended()
         life.ended, life.resumable, life.tools, life.idle_since_s = True, resumable, 0, now
         life.in_flight.clear()
@@ -199,6 +207,7 @@ class Sessions:
             life = self._lives.pop(key)
             if not life.ended:
                 life.workload.transitions.learn_one(life.agent, END)
+                life.workload.ends_guessed += 1
                 life.visits.ended()
         return dead
 

@@ -8,9 +8,9 @@ rewards what will be evicted anyway. Signals sharpen the first factor: a run tha
 agent that cannot be reached, a tool that is awaited. Without signals, silence is the evidence.
 
 Values are coarse where the cache outlives many calls of a session: there age already tells live from dead, so that only
-clear differences should overrule it, and contexts on one level are plain LRU among themselves. Under pressure, where
-everything is evicted before it returns and age says nothing, they are exact. (Measured on recorded workloads: exact
-values gain most at 0.4 of the working set and lose to LRU above 1.0; coarse ones never lose.)
+clear differences should overrule it, and groups on one level are plain LRU among themselves. Under pressure, where
+everything is evicted before it returns and age says nothing, they are exact. On recorded workloads exact values gain most
+at 0.4 of the working set and lose to LRU above 1.0; coarse ones do not lose. Ends that are told make them finer.
 
 All values are in [0, 1]; above lie retained groups (1 to 2), below lie released ones (-1).
 """
@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from agentrt.identity import AgentKey, SessionKey
 from agentrt.kv.groups import Kind, OwnerGroup
-from agentrt.kv.sessions import Life, Sessions
+from agentrt.kv.sessions import Life, Sessions, Workload
 from agentrt.models.reuse import rung
 
 RELEASED = -1.0
@@ -39,8 +39,15 @@ _UNKNOWN_VALUE = 0.3
 
 _HORIZON_SHARE = 0.5
 
-_EXACT_STEPS, _COARSE_STEPS, _COARSEST = 3.0, 8.0, 4.0
-"""Cache time in steps of a session up to which values are exact, from which they are coarse, and by which factor."""
+_STEPS_GUESSING, _STEPS_TOLD = (3.0, 8.0), (8.0, 16.0)
+"""Cache time in steps of a session up to which values are exact, and from which they are coarse: where ends of runs are
+guessed from silence, and where they are told."""
+
+_COARSEST = 4.0
+"""Factor between the levels of coarse values."""
+
+_STRUCTURE_TRUST = 50.0
+"""What transitions and declared edges are worth against role-free experience, in visits."""
 
 _FINEST = 1.05
 """A finer grain than the estimates are good."""
@@ -74,7 +81,7 @@ class Valuation:
                 value *= _STALE_SHARE
             return value
         kept = max((self._context_value(s, group.agent, now) for s in group.members), default=0.0)
-        return 1.0 - (1.0 - self._arrival(group, now)) * (1.0 - kept)
+        return self._anchor_value(group, kept, now)
 
     def after_call(self, group: OwnerGroup, session: SessionKey, now: float) -> float:
         """The value of one of this session's groups after its call: O(1) for anchors, whatever their sessions.
@@ -84,8 +91,7 @@ class Valuation:
         """
         if group.kind is not Kind.ANCHOR or group.overridden_until_s > now or group.retained_until_s > now:
             return self.value_of(group, now)
-        kept = self._context_value(session, group.agent, now)
-        return max(group.value, 1.0 - (1.0 - self._arrival(group, now)) * (1.0 - kept))
+        return max(group.value, self._anchor_value(group, self._context_value(session, group.agent, now), now))
 
     def start_round(self) -> None:
         """All groups are about to be re-valued: read the load, forget memoised predictions."""
@@ -93,7 +99,7 @@ class Valuation:
         for workload in self.sessions.workloads():
             workload.reach.clear()
             workload.ends.clear()
-            workload.grain = self._grain(workload.step_s)
+            workload.grain = self._grain(workload)
 
     def _context_value(self, session: SessionKey, agent: AgentKey | None, now: float) -> float:
         life = self.sessions.get(session)
@@ -116,21 +122,23 @@ class Valuation:
     @staticmethod
     def _level(life: Life, value: float) -> float:
         """The value, rounded up to a power of the grain that suits the present load."""
-        grain = life.workload.grain
-        if grain > _FINEST and value > 0:
-            value = float(grain ** -math.floor(-math.log(value, grain)))
-        return min(value, _MOST)
+        return min(Valuation._rounded(life.workload.grain, value), _MOST)
 
-    def _grain(self, step_s: float) -> float:
+    @staticmethod
+    def _rounded(grain: float, value: float) -> float:
+        return float(grain ** -math.floor(-math.log(value, grain))) if grain > _FINEST and value > 0 else value
+
+    def _grain(self, workload: Workload) -> float:
         """How coarse values are: 1 under pressure, up to `_COARSEST` where the cache outlives many steps."""
-        steps = max(self.cache_time_s / max(step_s, 1e-6), _EXACT_STEPS)
-        share = math.log(steps / _EXACT_STEPS) / math.log(_COARSE_STEPS / _EXACT_STEPS)
+        exact, coarse = _STEPS_TOLD if workload.ends_told > workload.ends_guessed else _STEPS_GUESSING
+        steps = max(self.cache_time_s / max(workload.step_s, 1e-6), exact)
+        share = math.log(steps / exact) / math.log(coarse / exact)
         return float(_COARSEST ** min(share, 1.0))
 
     def _returns(self, life: Life, agent: str) -> float:
         """Expected discounted return of the agent's next call, seen from the session's last one."""
         prior = self._reach(life).get(agent, 0.0)
-        return life.visits.expected_return(agent, self._rung, prior)
+        return life.visits.expected_return(agent, self._rung, prior, _STRUCTURE_TRUST)
 
     def _goes_on(self, life: Life, now: float) -> float:
         """P(the session calls again | how long it has been silent), relative to the same right after a call."""
@@ -157,6 +165,11 @@ class Valuation:
             discount = math.exp(-life.workload.step_s / (_HORIZON_SHARE * self.cache_time_s))
             reach = memo[life.agent] = life.workload.transitions.reach(life.agent, discount=discount)
         return reach
+
+    def _anchor_value(self, group: OwnerGroup, kept: float, now: float) -> float:
+        workload = self.sessions.workload_of(group.agent)
+        value = 1.0 - (1.0 - self._arrival(group, now)) * (1.0 - kept)
+        return self._rounded(workload.grain, value) if workload else value
 
     def _arrival(self, group: OwnerGroup, now: float) -> float:
         """P(a session that is new to this anchor touches it within the horizon)."""

@@ -56,14 +56,18 @@ class Reuse:
                 table[key] = (visits, [m + (r - m) / visits for m, r in zip(mean, returns, strict=True)])
                 table.move_to_end(key)
 
-    def predict_one(self, keys: Sequence[Hashable], tau_index: int, prior: float) -> float:
-        """Expected discounted return in [0, 1], from the general key to the specific one."""
+    def predict_one(self, keys: Sequence[Hashable], tau_index: int, prior: float, trust: float = 0.0) -> float:
+        """Expected discounted return in [0, 1], from the general key (the first) to the most specific one.
+
+        `prior` is an estimate from elsewhere, worth `trust` visits against the general key.
+        """
         value = prior
-        for key in keys:
+        for level, key in enumerate(keys):
             seen = self._table.get(key)
             if seen is not None:
                 visits, mean = seen
-                value = (visits * mean[tau_index] + _SHRINKAGE * value) / (visits + _SHRINKAGE)
+                weight = _SHRINKAGE + (trust if level == 0 else 0.0)
+                value = (visits * mean[tau_index] + weight * value) / (visits + weight)
         return value
 
 
@@ -108,12 +112,15 @@ class Visits:
             self._forget(agent, settle=True)
         self._pending.clear()
 
-    def expected_return(self, agent: str, tau_index: int, prior: float) -> float:
-        """E[exp(-T / tau)] from the session's last call; `prior` is the estimate before any experience."""
+    def expected_return(self, agent: str, tau_index: int, prior: float, trust: float = 0.0) -> float:
+        """E[exp(-T / tau)] from the session's last call; `prior` is the estimate before any experience.
+
+        `trust` is what the prior is worth against role-free experience, in visits.
+        """
         pending = self._pending.get(agent)
         if not pending:
             return prior
-        return self._reuse.predict_one(pending[-1][1], tau_index, prior)
+        return self._reuse.predict_one(pending[-1][1], tau_index, prior, trust)
 
     def _forget(self, agent: str, *, settle: bool = False) -> None:
         pending = self._pending.pop(agent, ())
