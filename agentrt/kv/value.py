@@ -9,8 +9,8 @@ agent that cannot be reached, a tool that is awaited. Without signals, silence i
 
 Values are coarse where the cache outlives many calls of a session: there age already tells live from dead, so that only
 clear differences should overrule it, and groups on one level are plain LRU among themselves. Under pressure, where
-everything is evicted before it returns and age says nothing, they are exact. On recorded workloads exact values gain most
-at 0.4 of the working set and lose to LRU above 1.0; coarse ones do not lose. Ends that are told make them finer.
+everything is evicted before it returns and age says nothing, they are exact. On recorded workloads exact values gain
+most at 0.4 of the working set and lose to LRU above 1.0; coarse ones do not lose. Ends that are told make them finer.
 
 All values are in [0, 1]; above lie retained groups (1 to 2), below lie released ones (-1).
 """
