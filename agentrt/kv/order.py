@@ -26,7 +26,7 @@ from agentrt.kv.lookup import residency
 from agentrt.kv.ownership import Ownership
 from agentrt.kv.queue import Block, OrderedFreeQueue
 from agentrt.kv.sessions import Sessions
-from agentrt.kv.value import Valuation
+from agentrt.kv.value import RELEASED, Valuation
 
 REVALUE_PERIOD_S = 1.0
 _SILENCE_CACHE_TIMES = 4.0
@@ -99,16 +99,14 @@ class KVOrder:
         if identity is None:
             self._revalue(changed, now)
             return
+        self._lift_overrides(identity)
         if first:
             for gone in self.sessions.call_started(call_id, identity, now):
                 self.ownership.end_session(gone)
-        for group in self.ownership.of_session(identity.session_key):
-            if group.kind is Kind.CONTEXT and group.agent == identity.agent_key and not group.stale:
-                group.override = None  # it was overruled until the agent's next call, which is this
         self._chains.remember(identity.agent_key, self._anchor_head(hit_blocks), prompt_token_ids, cache_salt)
         self._revalue((group for group in changed if identity.session_key not in group.members), now)
         self._revalue_session(identity.session_key, now)
-        self._count("labelled_calls", 1 if first else 0)
+        self.count("labelled_calls", 1 if first else 0)
 
     def blocks_stored(self, call_id: str, blocks: Sequence[Block]) -> None:
         """Blocks of that request became full and hashed."""
@@ -152,7 +150,7 @@ class KVOrder:
         if not self.queue.ordered:
             return
         group = self.ownership.owner(block_id)
-        self._count(f"evicted_{group.kind}_blocks")
+        self.count(f"evicted_{group.kind}_blocks")
         if group.kind is not Kind.UNKNOWN:
             # Still free, so somebody dropped its hash in place: its owner has lost it, and it must not wait behind it.
             self.queue.uncache(block_id)
@@ -191,7 +189,7 @@ class KVOrder:
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter shown in the status."""
-        self._count(name, by)
+        self.counters[name] = self.counters.get(name, 0) + by
 
     def status(self) -> dict[str, Any]:
         """The part of `EngineStatus` the order knows; JSON-able."""
@@ -218,6 +216,20 @@ class KVOrder:
         for group in groups:
             self.queue.set_value(group, self.values.value_of(group, now))
 
+    def _lift_overrides(self, identity: Identity) -> None:
+        """The agent calls: what was overruled until then is not any more, and a session that goes on is not over.
+
+        Another invocation that was released stays so: its branch does not come back with this one.
+        """
+        life = self.sessions.get(identity.session_key)
+        resumed = life is not None and life.ended
+        for group in self.ownership.of_session(identity.session_key):
+            if group.kind is not Kind.CONTEXT or group.override is None:
+                continue
+            own = group.agent == identity.agent_key
+            if resumed or (own and (group.override != RELEASED or group.invocation == identity.invocation)):
+                group.override = None
+
     def _revalue_session(self, session: SessionKey, now: float) -> None:
         """A call of the session started or ended."""
         for group in self.ownership.of_session(session):
@@ -239,6 +251,3 @@ class KVOrder:
         """Seconds since the oldest unclaimed free block was freed."""
         oldest = next(iter(self.ownership.unknown.free.values()), None)
         return 0.0 if oldest is None else self._load.age_s(oldest, self.clock())
-
-    def _count(self, name: str, by: int = 1) -> None:
-        self.counters[name] = self.counters.get(name, 0) + by

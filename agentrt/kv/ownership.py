@@ -87,8 +87,7 @@ class Ownership:
             group.resident -= 1
             if not group.resident:
                 self._drop(group)
-        free = self.group_of[block_id].free
-        if block_id not in free:
+        if block_id not in self.group_of[block_id].free:
             self.group_of[block_id] = self.unknown
 
     def end_session(self, session: SessionKey) -> None:
@@ -119,8 +118,7 @@ class Ownership:
 
     def owner(self, block_id: int) -> OwnerGroup:
         """The group that owns a block."""
-        owned = self._blocks.get(block_id)
-        return owned.group if owned else self.unknown
+        return self._blocks[block_id].group if block_id in self._blocks else self.unknown
 
     @property
     def num_groups(self) -> int:
@@ -246,8 +244,7 @@ class Ownership:
 
 
 def _discard(index: dict[_Key, _Groups], key: _Key, group: OwnerGroup) -> None:
-    groups = index.get(key)
-    if groups is not None:
-        groups.pop(group, None)
-        if not groups:
-            del index[key]
+    groups = index.get(key, {})
+    groups.pop(group, None)
+    if not groups:
+        index.pop(key, None)

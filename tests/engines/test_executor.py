@@ -58,6 +58,27 @@ def test_release_puts_a_session_first(order, executor):
     assert victims(order)[:6] == [1] * 6
 
 
+def test_a_released_session_that_goes_on_is_released_no_more(order, executor):
+    """When a released session calls again after its run ended, none of its contexts stays first in line."""
+    act(executor, "signal.run_ended", "m1", session="s2")
+    act(executor, "kv.release", "m2", session="s2")
+    order.call_started("again", Identity(session="s2", agent="b"), [], range(4))
+    assert all(row["value"] >= 0 for row in order.residency(tenant="default", session="s2"))
+
+
+def test_an_abandoned_branch_stays_released_while_its_agent_calls_elsewhere(order, executor):
+    """Releasing one invocation is not undone by another invocation of the same agent."""
+    order.call_started("x", Identity(session="s1", agent="a", invocation="i1"), [], range(8))
+    blocks = order.queue.popleft_n(2)
+    order.blocks_allocated([b.block_id for b in blocks])
+    order.blocks_stored("x", blocks)
+    assert act(executor, "kv.release", session="s1", invocation="i1") == ("accepted", "")
+    order.call_started("y", Identity(session="s1", agent="a", invocation="i2"), [], range(8))
+    values = sorted(row["value"] for row in order.residency(tenant="default", session="s1"))
+    assert values[0] == -1
+    assert values[1] > 0
+
+
 def test_score_orders_sessions_and_expires(order, executor, clock):
     """A score overrules the learned value until its ttl is over."""
     act(executor, "kv.score", "m1", session="s1", score=1.0, ttl_s=10)
