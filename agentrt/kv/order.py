@@ -157,7 +157,7 @@ class KVOrder:
         self.ownership.forget(block_id)
 
     def tick(self) -> None:
-        """Cheap; at most once a second it measures the load, forgets dead sessions and re-values every group."""
+        """Cheap; at most once a second it measures the load, forgets silent sessions and re-values every group."""
         now = self.clock()
         if now < self._next_round_s or not self.queue.ordered:
             return
@@ -166,18 +166,15 @@ class KVOrder:
         self._next_round_s = now + min(REVALUE_PERIOD_S, self.values.cache_time_s / 8)
         for session in self.sessions.expire(now, least_silence_s=_SILENCE_CACHE_TIMES * self.values.cache_time_s):
             self.ownership.end_session(session)
-        self.revalue_all()
+        self.revalue()
 
     # ---- control ------------------------------------------------------------------------------------------
 
-    def revalue(self, groups: Iterable[OwnerGroup]) -> None:
-        """Bring the queue's keys of these groups up to date."""
-        self._revalue(groups, self.clock())
-
-    def revalue_all(self) -> None:
-        """Bring every group's key up to date."""
-        self.values.start_round()
-        self._revalue(self.ownership.groups(), self.clock())
+    def revalue(self, groups: Iterable[OwnerGroup] | None = None) -> None:
+        """Bring the queue's keys of these groups up to date; of every group, by default."""
+        if groups is None:
+            self.values.start_round()
+        self._revalue(self.ownership.groups() if groups is None else groups, self.clock())
 
     def anchor_chain(self, key: AgentKey) -> AnchorChain | None:
         """Tokens of an agent's anchor, or None when no two sessions have shared one."""

@@ -9,8 +9,6 @@ other processes of the machine would show up in wall time. No network: a fake ch
 on a mock transport, where labelling the request is included.
 """
 
-# ruff: noqa: T201 - a program
-
 import argparse
 import asyncio
 import contextlib

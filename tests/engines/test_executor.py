@@ -86,7 +86,7 @@ def test_score_orders_sessions_and_expires(order, executor, clock):
     assert victims(order)[:6] == [1] * 6
     assert victims(order)[-6:] == [0] * 6
     clock.now = 11
-    order.revalue_all()
+    order.revalue()
     assert victims(order) == [0] * 6 + [1] * 6 + [2] * 6
 
 
@@ -98,7 +98,7 @@ def test_retain_is_budgeted_and_expires(order, executor, clock):
     assert status == "rejected"
     assert "10 of 40" in reason
     clock.now = 6
-    order.revalue_all()
+    order.revalue()
     assert victims(order) == [0] * 6 + [1] * 6 + [2] * 6
 
 

@@ -53,7 +53,7 @@ def test_an_ended_run_goes_first(pool_of):
     for session in ("s1", "s2", "s3"):
         pool.run(who(session, "a"), prompt("a", session, 4))
     assert pool.order.sessions.run_ended(("default", "s3"), pool.clock.now, resumable=False)
-    pool.order.revalue_all()
+    pool.order.revalue()
     first = [b.block_hash for b in pool.queue.get_all_free_blocks() if b.block_hash is not None][:4]
     assert set(first) == {f"s3/a#{i}" for i in range(4)}
     assert first[0] == "s3/a#3"  # the tail of the chain before its head
@@ -215,6 +215,6 @@ def test_a_head_is_never_worth_less_than_its_tail(pool_of, ops):
         length[key] = min(length.get(key, 0) + grow, 15)
         last = prompt(agent, f"s{session}", length[key])
         pool.run(who(f"s{session}", agent), last)
-        pool.order.revalue_all()
+        pool.order.revalue()
         values = [pool.order.ownership.owner(pool.cached[k].block_id).value for k in last if k in pool.cached]
         assert all(head >= tail - 1e-9 for head, tail in pairwise(values))

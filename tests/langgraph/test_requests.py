@@ -172,7 +172,7 @@ def test_a_subclass_without_super(run, server):
     assert_labelled(server)
 
 
-def test_sdk_retries_keep_their_label(run, server, chat, raw, reply, runtime):  # noqa: PLR0917
+def test_sdk_retries_keep_their_label(run, server, chat, raw, reply, runtime):
     """A request that the SDK repeats is labelled each time, and is one call."""
     server.script("m", reply(status=503), reply())
     run(lambda _: {"x": [str(chat(max_retries=1).invoke("h").content)]})
@@ -375,7 +375,7 @@ def deaf_sdk(monkeypatch):
     inject.disable()
 
 
-def test_a_deaf_sdk_is_noticed_and_served(deaf_sdk, run, server, chat, raw, caplog):  # noqa: PLR0917
+def test_a_deaf_sdk_is_noticed_and_served(deaf_sdk, run, server, chat, raw, caplog):
     """When the self-test fails, requests are labelled at the HTTP client, and a warning says so once."""
 
     def node(_: State) -> State:

@@ -134,7 +134,7 @@ INSIDE = [
 
 
 @pytest.mark.parametrize("method", INSIDE)
-def test_a_fault_inside_is_counted_and_goes_no_further(method, graph, outcomes, server, new_runtime, monkeypatch):  # noqa: PLR0917
+def test_a_fault_inside_is_counted_and_goes_no_further(method, graph, outcomes, server, new_runtime, monkeypatch):
     """A fault of the tracker is told to the runtime, not to the user."""
     plain = outcomes(graph)
     broken = new_runtime(server.url)

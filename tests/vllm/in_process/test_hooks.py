@@ -161,7 +161,7 @@ def test_answers_fit_in_msgpack(extended, prompt):
 
 
 @pytest.mark.parametrize(("method", "where"), HOOKS.items())
-def test_a_hook_that_raises_ends_the_order_and_not_the_engine(  # noqa: PLR0917 - fixtures
+def test_a_hook_that_raises_ends_the_order_and_not_the_engine(
     stock, extended, prompt, monkeypatch, caplog, method, where
 ):
     """From a fault on the scheduler does what stock vLLM does; it is counted, logged once, and said."""

@@ -39,9 +39,7 @@ def test_capabilities_say_that_the_order_is_ours(extended):
         ("KVCacheManager", "free"),
     ],
 )
-def test_a_missing_name_leaves_stock_lru(  # noqa: PLR0917 - fixtures
-    vllm, extended, monkeypatch, caplog, owner, name
-):
+def test_a_missing_name_leaves_stock_lru(vllm, extended, monkeypatch, caplog, owner, name):
     """Without a name we rely on, vLLM's own queue stays, one log line names it, and so do the capabilities."""
     monkeypatch.delattr(getattr(vllm, owner), name)
     with caplog.at_level(logging.WARNING, "agentrt"):
