@@ -15,6 +15,7 @@ from typing import Any, Self
 from agentrt.act import Outcome, Ruling
 from agentrt.config import Settings
 from agentrt.engines.base import Engine
+from agentrt.engines.breaker import Breaker
 from agentrt.engines.link import EngineLink
 from agentrt.engines.origin import Origin
 from agentrt.engines.vllm import VLLMEngine
@@ -235,7 +236,9 @@ class Runtime:
 
     def _make_engine(self, url: str | None) -> Engine:
         if url is not None:
-            return VLLMEngine(url, api_key=self.settings.api_key, timeout_s=self.settings.timeout_s)
+            settings = self.settings
+            breaker = Breaker(failures=settings.breaker_failures, reset_s=settings.breaker_reset_s, clock=self.clock)
+            return VLLMEngine(url, api_key=settings.api_key, timeout_s=settings.timeout_s, breaker=breaker)
         try:
             from agentrt.engines.embedded import EmbeddedEngine  # noqa: PLC0415 - an optional extra
         except ImportError as error:

@@ -279,6 +279,17 @@ def test_async_users_get_the_same(engine):
     assert "agentrt.kv.release" in types(engine)
 
 
+def test_a_url_makes_a_client_with_the_settings_of_its_breaker(caplog):
+    """Runtime("http://...") leaves an engine that does not answer alone after as many failures as the settings say."""
+    settings = Settings(breaker_failures=1, breaker_reset_s=600, timeout_s=0.2)
+    with Runtime("http://127.0.0.1:9", settings=settings) as runtime:
+        for i in range(3):
+            run_of(runtime, f"s{i}")
+            assert runtime.flush()
+        assert "left alone" in runtime.stats()["engine"]["last_error"]
+        assert {r.outcome.status for r in runtime.rulings} == {OutcomeStatus.UNDELIVERED}
+
+
 def test_closing_twice_is_fine(engine):
     """close() is idempotent, and a closed runtime takes no more events."""
     runtime = Runtime(engine)
