@@ -53,7 +53,8 @@ class Pool:
         for block in new:
             if block.block_hash is not None:
                 self.victims.append(block.block_hash)
-                del self.cached[block.block_hash]
+                if self.cached.get(block.block_hash) is block:  # else it was computed again since, as in vLLM
+                    del self.cached[block.block_hash]
                 block.block_hash = None
                 self.order.block_evicted(block.block_id)
         self.order.blocks_allocated([b.block_id for b in new])
