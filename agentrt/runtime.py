@@ -72,6 +72,7 @@ class Runtime:
         self._link = EngineLink(
             self.engine,
             capacity=self.settings.queue_size,
+            tenant=self.settings.tenant,
             on_outcomes=self._note_outcomes,
             on_status=self._note_status,
         )

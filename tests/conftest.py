@@ -42,7 +42,7 @@ class RecordingEngine(Engine):
             block_size_tokens=16, num_blocks=64,
         )  # fmt: skip
 
-    def status(self) -> EngineStatus:
+    def status(self, *, tenant="default") -> EngineStatus:
         if self.dead:
             raise EngineUnreachable("no answer from http://127.0.0.1:1")
         return self.engine_status

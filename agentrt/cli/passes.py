@@ -157,8 +157,7 @@ def _forget_anchors(engine: Engine, *, tenant: str) -> None:
             action_type="agentrt.kv.score",
             payload={"tenant": tenant, "agent": anchor.agent, "score": 0.0, "ttl_s": MAX_TTL_S},
         )
-        for anchor in engine.status().anchors
-        if anchor.tenant == tenant
+        for anchor in engine.status(tenant=tenant).anchors
     ]
     if actions:
         engine.execute(actions)

@@ -10,6 +10,7 @@ from typing import Self
 
 from agentrt.act import Outcome
 from agentrt.engines.wire import Action, Capabilities, EngineStatus, Residency
+from agentrt.identity import DEFAULT_TENANT
 
 
 class Engine(ABC):
@@ -32,12 +33,12 @@ class Engine(ABC):
         """What this engine can do. Raises EngineError."""
 
     @abstractmethod
-    def status(self) -> EngineStatus:
-        """How it stands now. Raises EngineError."""
+    def status(self, *, tenant: str = DEFAULT_TENANT) -> EngineStatus:
+        """How it stands now; of anchors, those of one tenant. Raises EngineError."""
 
     @abstractmethod
     def residency(
-        self, *, agent: str | None = None, session: str | None = None, tenant: str = "default"
+        self, *, agent: str | None = None, session: str | None = None, tenant: str = DEFAULT_TENANT
     ) -> list[Residency]:
         """Which blocks of an agent or a session are resident, by owner group. Raises EngineError."""
 

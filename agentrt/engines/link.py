@@ -31,11 +31,13 @@ class EngineLink:
         engine: Engine,
         *,
         capacity: int,
+        tenant: str,
         on_outcomes: Callable[[Sequence[Outcome]], None],
         on_status: Callable[[EngineStatus], None],
     ) -> None:
         self._engine = engine
         self._capacity = capacity
+        self._tenant = tenant
         self._on_outcomes = on_outcomes
         self._on_status = on_status
         self._outbox: deque[_Work] = deque()
@@ -118,7 +120,7 @@ class EngineLink:
 
     def _look(self) -> None:
         try:
-            status = self._engine.status()
+            status = self._engine.status(tenant=self._tenant)
         except Exception as error:
             self._failed(error)
             return

@@ -88,9 +88,10 @@ class _ControlPlane:
         except Exception as error:
             return self._unavailable("capabilities", error)
 
-    async def status(self, _: Request) -> Response:
+    async def status(self, request: Request) -> Response:
         try:
-            return _answer(await self._backend().status())
+            status = await self._backend().status()
+            return _answer(status.of_tenant(request.query_params.get("tenant", DEFAULT_TENANT)))
         except Exception as error:
             return self._unavailable("status", error)
 

@@ -90,9 +90,9 @@ class VLLMEngine(Engine):
         self._admit()
         return self._counted(self._shake_hands)
 
-    def status(self) -> EngineStatus:
-        """How the server stands now. Raises EngineError."""
-        return self._ask("GET", "/status", EngineStatus)
+    def status(self, *, tenant: str = DEFAULT_TENANT) -> EngineStatus:
+        """How the server stands now; of anchors, those of one tenant. Raises EngineError."""
+        return self._ask("GET", "/status", EngineStatus, params={"tenant": tenant})
 
     def residency(
         self, *, agent: str | None = None, session: str | None = None, tenant: str = DEFAULT_TENANT

@@ -203,6 +203,10 @@ class EngineStatus(BaseModel):
     anchors: list[Anchor] = Field(default_factory=list)
     counters: dict[str, int] = Field(default_factory=dict)
 
+    def of_tenant(self, tenant: str) -> "EngineStatus":
+        """The same, without the anchors of other tenants."""
+        return self.model_copy(update={"anchors": [a for a in self.anchors if a.tenant == tenant]})
+
 
 class Residency(BaseModel):
     """One owner group in the answer of `GET /v1/agentrt/residency`."""

@@ -14,7 +14,7 @@ from agentrt.models.reuse import Reuse, Visits
 from agentrt.models.transitions import Transitions
 
 MAX_SESSIONS = 10_000
-MAX_WORKLOADS = 256
+MAX_WORKLOADS = 64
 MAX_ABANDONED = 1000
 
 _RETURN_PRIOR = (0.5, 4.0)

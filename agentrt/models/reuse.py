@@ -23,7 +23,7 @@ _SHRINKAGE = 5.0
 _MEMORY = 200.0
 """A key's estimate follows about this many of its last visits."""
 
-_MAX_KEYS = 8192
+_MAX_KEYS = 4096
 _MAX_PENDING = 16
 _MAX_AGENTS_PER_SESSION = 256
 

@@ -104,13 +104,14 @@ class EngineTests(ActionChecks, MessageChecks):
         assert engine.residency(session=caller.session, tenant="another") == []
 
     def test_a_head_shared_by_two_sessions_becomes_an_anchor(self, engine: Engine, traffic: Traffic) -> None:
-        """Blocks that a second session touches belong to the agent from then on, and are listed as its anchor."""
+        """Blocks that a second session touches belong to the agent, and are its tenant's anchor, nobody else's."""
         agent, head = traffic.name("agent"), traffic.tokens(3)
         for _ in range(2):
             traffic.cached(traffic.prompt(5, head=head), traffic.identity(agent=agent))
         assert traffic.blocks_of(agent=agent, kind="anchor") == 3
         [anchor] = [a for a in engine.status().anchors if a.agent == agent]
         assert (anchor.known_blocks, anchor.resident_blocks) == (3, 3)
+        assert agent not in {a.agent for a in engine.status(tenant="another").anchors}
 
     def test_releasing_one_session_leaves_the_shared_head(self, traffic: Traffic) -> None:
         """A release gives up what is the session's own, never what another session uses too."""

@@ -51,7 +51,7 @@ def plugin(method, path, body):
     """A server that behaves."""
     if path.endswith("/capabilities"):
         return 200, json.dumps(CAPABILITIES).encode()
-    if path.endswith("/status"):
+    if path.startswith(f"{PREFIX}/status?tenant="):
         return 200, json.dumps(STATUS).encode()
     if path.startswith(f"{PREFIX}/residency"):
         group = {"kind": "anchor", "agent": "coder", "blocks": 2, "free_blocks": 1, "value": 0.5}
@@ -115,7 +115,7 @@ def test_calls_are_answered(server, connect):
     assert (outcome.action_id, outcome.status) == ("a", OutcomeStatus.ACCEPTED)
     assert server.asked == [
         f"GET {PREFIX}/capabilities",
-        f"GET {PREFIX}/status",
+        f"GET {PREFIX}/status?tenant=default",
         f"GET {PREFIX}/residency?tenant=default&agent=coder",
         f"POST {PREFIX}/actions",
     ]
@@ -275,7 +275,7 @@ def test_an_engine_that_vanishes_and_comes_back_is_greeted_again(scripted_server
         engine.status()
     second = scripted_server(plugin, port=first.port)
     assert engine.status().total_blocks == 64
-    assert second.asked == [f"GET {PREFIX}/capabilities", f"GET {PREFIX}/status"]
+    assert second.asked == [f"GET {PREFIX}/capabilities", f"GET {PREFIX}/status?tenant=default"]
 
 
 def test_a_closed_client_raises_an_engine_error(server):

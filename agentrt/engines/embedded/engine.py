@@ -126,9 +126,9 @@ class EmbeddedEngine(Engine):
         """What the engine can do. Raises EngineUnreachable when it is closed."""
         return self._thread.call(self._control.capabilities(), timeout_s=_CONTROL_TIMEOUT_S)
 
-    def status(self) -> EngineStatus:
-        """How it stands now. Raises EngineUnreachable when it is closed."""
-        return self._thread.call(self._control.status(), timeout_s=_CONTROL_TIMEOUT_S)
+    def status(self, *, tenant: str = DEFAULT_TENANT) -> EngineStatus:
+        """How it stands now; of anchors, those of one tenant. Raises EngineUnreachable when it is closed."""
+        return self._thread.call(self._control.status(), timeout_s=_CONTROL_TIMEOUT_S).of_tenant(tenant)
 
     def residency(
         self, *, agent: str | None = None, session: str | None = None, tenant: str = DEFAULT_TENANT
