@@ -57,8 +57,8 @@ FAULTY = Configuration(
 LOOP = Configuration(
     "loop",
     plugins="agentrt",
-    # room for about two thirds of what seven live conversations of the example need
-    arguments=("--num-gpu-blocks-override", "225", "--max-model-len", "7168"),
+    # room for some nine tenths of what seven live conversations of the example need
+    arguments=("--num-gpu-blocks-override", "321", "--max-model-len", "10240"),
 )
 
 
