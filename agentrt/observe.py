@@ -5,7 +5,7 @@ State is bounded: sessions beyond `MAX_SESSIONS` leave oldest first.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -120,10 +120,6 @@ class Observer:
         """Edges seen in a session, oldest first; empty for a session never seen."""
         state = self._sessions.get(key)
         return tuple(state.dispatches) if state else ()
-
-    def sessions_named(self, session: str) -> Iterable[SessionKey]:
-        """Keys of every tenant's session with this name."""
-        return [key for key in self._sessions if key.session == session]
 
     def _session(self, event: SessionEvent) -> SessionState:
         state = self._sessions.get(event.session)

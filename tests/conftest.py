@@ -55,3 +55,18 @@ class RecordingEngine(Engine):
 def engine():
     """An engine that records."""
     return RecordingEngine()
+
+
+class Clock:
+    """A clock the test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """Time that passes when told."""
+    return Clock()

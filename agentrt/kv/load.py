@@ -1,6 +1,8 @@
 """How hard the cache is pressed: its characteristic time, and how long ago a block was freed."""
 
+from bisect import bisect_left
 from collections import deque
+from operator import itemgetter
 
 _EMA = 0.3
 _SHORTEST_S, _LONGEST_S = 0.05, 3600.0
@@ -32,5 +34,5 @@ class CacheLoad:
 
     def age_s(self, free_time: int, now: float) -> float:
         """Seconds since the free counted as `free_time`, to the resolution of a round."""
-        freed_s = next((at_s for count, at_s in self._rounds if count >= free_time), now)
-        return now - freed_s
+        later = bisect_left(self._rounds, free_time, key=itemgetter(0))
+        return now - self._rounds[later][1] if later < len(self._rounds) else 0.0

@@ -103,10 +103,9 @@ class KVOrder:
         if first:
             for gone in self.sessions.call_started(call_id, identity, now):
                 self.ownership.end_session(gone)
+            self.count("labelled_calls")
         self._chains.remember(identity.agent_key, self._anchor_head(hit_blocks), prompt_token_ids, cache_salt)
-        self._revalue((group for group in changed if identity.session_key not in group.members), now)
-        self._revalue_session(identity.session_key, now)
-        self.count("labelled_calls", 1 if first else 0)
+        self._revalue_session(identity.session_key, now)  # it is in every group that the touch changed
 
     def blocks_stored(self, call_id: str, blocks: Sequence[Block]) -> None:
         """Blocks of that request became full and hashed."""

@@ -51,8 +51,6 @@ class Transitions:
         self._rows: OrderedDict[str, _Counts] = OrderedDict()
         self._declared: dict[str, dict[str, float]] = {}
         self._called = _Counts()
-        self.version = 0
-        """Changes whenever a prediction may have changed."""
 
     def learn_one(self, source: str, target: str, weight: float = 1.0) -> None:
         """Count one step from `source` to `target` (an agent, or END)."""
@@ -67,7 +65,6 @@ class Transitions:
         self._called.add(target, weight)
         if len(self._called.of) > 4 * self._max_agents:
             self._called.keep(self._max_agents)
-        self.version += 1
 
     def declare(self, edges: Iterable[Dispatch]) -> None:
         """Take a graph's declared edges as the prior of their sources."""
@@ -79,7 +76,6 @@ class Transitions:
             self._declared[source] = {target: weight / total for target, weight in targets.items()}
         while len(self._declared) > self._max_agents:
             self._declared.pop(next(iter(self._declared)))
-        self.version += 1
 
     def predict_one(self, source: str) -> dict[str, float]:
         """Probabilities of the next agent (or END) after `source`; they sum to 1."""

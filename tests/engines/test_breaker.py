@@ -5,20 +5,6 @@ import pytest
 from agentrt.engines.breaker import Breaker
 
 
-class Clock:
-    """A clock the test sets."""
-
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def breaker(clock):
     return Breaker(failures=3, reset_s=5.0, clock=clock)

@@ -10,18 +10,6 @@ class Block:
         self.block_id, self.block_hash = block_id, None
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def order(clock):
     order = KVOrder(num_blocks=40, block_size_tokens=4, clock=clock, retain_max_share=0.25)
