@@ -201,7 +201,7 @@ class Sessions:
         dead = [
             key
             for key, life in self._lives.items()
-            if not life.busy(now) and now - life.idle_since_s > patience_s.get(id(life.workload), 0.0)
+            if not life.busy(now) and now - life.idle_since_s > patience_s.get(id(life.workload), least_silence_s)
         ]
         for key in dead:
             life = self._lives.pop(key)

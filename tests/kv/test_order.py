@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrt.identity import AgentKey, Identity
+from agentrt.kv.sessions import MAX_WORKLOADS
 
 
 def who(session, agent, invocation="", **kw):
@@ -67,6 +68,15 @@ def test_silent_sessions_end_by_themselves(pool_of):
     pool.order.tick()
     assert groups_of(pool)[("context", "s1", "a")]["value"] == 0
     assert pool.order.status()["sessions"] == 0
+
+
+def test_a_session_outlives_the_learners_of_its_workload(pool_of):
+    """When more workloads come than are remembered, a session of a forgotten one is not over at once."""
+    pool = pool_of(400)
+    pool.run(who("s1", "a", workload="first"), prompt("a", "s1", 4))
+    for i in range(MAX_WORKLOADS + 1):
+        pool.run(who(f"t{i}", "a", workload=f"other-{i}"), [f"t{i}"])
+    assert pool.order.sessions.get(("default", "s1")) is not None
 
 
 def test_a_continued_context_ages_what_it_left_behind(pool_of):
