@@ -76,6 +76,8 @@ def test_a_session_outlives_the_learners_of_its_workload(pool_of):
     pool.run(who("s1", "a", workload="first"), prompt("a", "s1", 4))
     for i in range(MAX_WORKLOADS + 1):
         pool.run(who(f"t{i}", "a", workload=f"other-{i}"), [f"t{i}"])
+    pool.clock.now += 2
+    pool.order.tick()
     assert pool.order.sessions.get(("default", "s1")) is not None
 
 
