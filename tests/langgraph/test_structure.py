@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pytest
 from agentrt_langgraph import instrument
 from langchain.agents import create_agent
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
@@ -95,6 +96,61 @@ def test_agents_inside(declared, chat):
         ("team", "team/x"): 1,
         ("team/x", "team/y"): 1,
     }
+
+
+def test_a_node_that_returns_commands_unannounced(declared):
+    """A node whose code names `Command` and declares no target may go anywhere; one that ends there goes nowhere."""
+
+    def jump(_: State) -> Any:
+        return Command(goto="b")
+
+    graph = graph_of("b")
+    graph.add_node("jump", jump)
+    graph.add_edge(START, "jump")
+    edges = declared(graph)
+    assert edges["jump", "b"] == edges["jump", END] == pytest.approx(1 / 3)
+    assert not any(source == "b" for source, _ in edges)
+
+
+ELSEWHERE = create_agent(FakeListChatModel(responses=["ok"]), [], name="elsewhere")
+
+
+def test_agents_that_functions_refer_to(declared, chat):
+    """Agents in closures, globals, containers and nested functions are found; what is only computed is not."""
+    team = {"first": create_agent(chat(), [], name="first"), "second": create_agent(chat(), [], name="second")}
+
+    def ask(name: str) -> Any:
+        return [team[name].invoke({}) for _ in range(2)]
+
+    def node(_: State) -> State:
+        return {"x": [str(ask("first")), str(ELSEWHERE.invoke({"messages": []}))]}
+
+    graph = StateGraph(State)
+    graph.add_node("node", node)
+    graph.add_edge(START, "node")
+    edges = declared(graph)
+    assert {target for source, target in edges if source == "node"} == {
+        "node/first",
+        "node/second",
+        "node/elsewhere",
+    }
+    assert edges["node", "node/first"] == pytest.approx(1 / 3)
+
+
+def test_graphs_that_call_each_other(declared, chat):
+    """Agents that call each other, and themselves, are declared once along each path."""
+    agents: dict[str, Any] = {}
+
+    @tool
+    def ask(name: str) -> str:
+        """Ask an agent."""
+        return str(agents[name].invoke({}))
+
+    for name in ("a", "b", "c"):
+        agents[name] = create_agent(chat(), [ask], name=name)
+    edges = declared(agents["a"])
+    assert {("a", "a/b"), ("a", "a/c")} <= set(edges)
+    assert len(edges) < 50
 
 
 def test_a_graph_that_cannot_be_read(new_runtime):

@@ -17,8 +17,9 @@ from agentrt_langgraph.attach import attach, bound_handlers
 from agentrt_langgraph.handler import AgentRTCallbackHandler
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
 from agentrt_langgraph.port import RuntimePort
+from agentrt_langgraph.prior import declared_edges
 from agentrt_langgraph.records import Binding
-from agentrt_langgraph.structure import EMPTY, Structure, declared_edges, read_structure
+from agentrt_langgraph.structure import EMPTY, Structure, read_structure
 from agentrt_langgraph.tracker import Tracker
 from agentrt_langgraph.trackers import live_trackers, tracker_of
 

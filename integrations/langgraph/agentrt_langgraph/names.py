@@ -36,6 +36,15 @@ def join_path(prefix: str, name: str) -> str:
     return f"{prefix}/{name}"
 
 
+def agent_of_graph(name: str | None, tool: str | None, node: str | None) -> str | None:
+    """What a graph inside a node is called: by its own name, else by its tool, else by its node, if that says more."""
+    if name and name not in GENERIC_NODES:
+        return name
+    if node is None or node in GENERIC_NODES:
+        return tool
+    return node
+
+
 def run_id_text(key: Hashable) -> str:
     """A run's id as text. LangChain's UUIDs are kept as integers, which hash ten times faster."""
     if not isinstance(key, int):

@@ -15,6 +15,7 @@ from agentrt_langgraph.names import (
     SESSION_KEYS,
     TOOL_NODES,
     UNNAMED_GRAPH,
+    agent_of_graph,
     bounded,
     join_path,
 )
@@ -27,6 +28,11 @@ _LOOP_NODES = frozenset({"model", "tools"})
 def resolve(task: Task) -> Task:
     """Fill in `label`, `path`, `invocation` and `is_loop`, once; return the task."""
     if task.label is not None:
+        return task
+    asking = _asking(task)
+    if asking is not None:
+        task.label, task.path = asking.label, asking.path
+        task.invocation, task.is_loop = asking.invocation, asking.is_loop
         return task
     enclosing = task.in_graph.enclosing
     task.label, task.is_loop = _label(task)
@@ -59,24 +65,19 @@ def describe_graph(graph: GraphRun) -> None:
     )
     if agent_name and (not inherited or graph.name == agent_name):
         graph.agent = str(agent_name)
-    elif graph.name and graph.name not in GENERIC_NODES:
-        graph.agent = graph.name
-    elif graph.tool is not None and (enclosing is None or enclosing.name in GENERIC_NODES):
-        graph.agent = graph.tool.name
-    elif enclosing is not None and enclosing.name not in GENERIC_NODES:
-        graph.agent = enclosing.name
+    else:
+        tool = graph.tool.name if graph.tool is not None else None
+        graph.agent = agent_of_graph(graph.name, tool, enclosing.name if enclosing is not None else None)
 
 
 def _label(task: Task) -> tuple[str, bool]:
-    graph, own = task.in_graph, task.metadata.get(AGENT_KEY)
-    if own and own != graph.metadata.get(AGENT_KEY):
-        return str(own), False
+    graph = task.in_graph
+    if _is_named(task):
+        return str(task.metadata[AGENT_KEY]), False
     if not (graph.is_loop or task.name in GENERIC_NODES or _inherits_loop(task)):
         return task.name, False
     if graph.agent is not None:
         return graph.agent, True
-    if task.name in TOOL_NODES:
-        return _requester(task), True
     return ("agent" if task.name == START else task.name), True
 
 
@@ -84,12 +85,19 @@ def _inherits_loop(task: Task) -> bool:
     return task.name in _LOOP_NODES and task.in_graph.metadata.get("ls_integration") in LOOP_INTEGRATIONS
 
 
-def _requester(task: Task) -> str:
-    """A tool node acts for the agent before it."""
-    for source in predecessors(task).tasks:
-        if source.name not in TOOL_NODES:
-            return resolve(source).label or "agent"
-    return "agent"
+def _asking(task: Task) -> Task | None:
+    """A node that only runs tools stands for the agent that asked for them, the visit before it."""
+    if task.name not in TOOL_NODES or _is_named(task):
+        return None
+    if task.in_graph.agent is not None and (task.in_graph.is_loop or _inherits_loop(task)):
+        return None
+    asking = next((source for source in predecessors(task).tasks if source.name not in TOOL_NODES), None)
+    return resolve(asking) if asking is not None else None
+
+
+def _is_named(task: Task) -> bool:
+    own = task.metadata.get(AGENT_KEY)
+    return bool(own) and own != task.in_graph.metadata.get(AGENT_KEY)
 
 
 def session_name(metadata: Mapping[str, Any]) -> str | None:

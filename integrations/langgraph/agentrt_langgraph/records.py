@@ -138,7 +138,8 @@ class GraphRun:
             return self.binding.structure
         if self.enclosing is None:
             return EMPTY
-        return self.enclosing.in_graph.structure.children.get(self.enclosing.name, EMPTY)
+        around = self.enclosing.in_graph.structure
+        return around.child(self.enclosing.name, self.tool.name if self.tool is not None else None, self.name)
 
     def add(self, task: "Task") -> None:
         """Remember a task for those that follow it."""

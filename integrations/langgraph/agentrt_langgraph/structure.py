@@ -1,14 +1,11 @@
-"""What a compiled graph declares before its first run: its edges, and the agents they join."""
+"""What a compiled graph declares before its first run: its edges, and the graphs inside its nodes and tools."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrt.identity import END, START, Dispatch
-from agentrt_langgraph.names import GENERIC_NODES, LOOP_INTEGRATIONS, TOOL_NODES, UNNAMED_GRAPH, join_path
-
-MAX_FREE_ROUTES = 64
-"""A router without a path map may go anywhere; in larger graphs that says nothing and is left out."""
+from agentrt_langgraph.names import LOOP_INTEGRATIONS, agent_of_graph
+from agentrt_langgraph.references import graphs_in, handoffs_in, names_commands, tools_of
 
 MAX_DEPTH = 8
 
@@ -24,10 +21,16 @@ class Structure:
     """What a router may return, and the node that means. Empty where it is not declared."""
     free: frozenset[str] = frozenset()
     """Nodes whose router declares nothing."""
+    commanding: frozenset[str] = frozenset()
+    """Nodes that declare nothing at all, and whose code returns commands."""
     nodes: tuple[str, ...] = ()
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Nodes named by `add_node(..., metadata={"agentrt_agent": ...})`."""
-    children: Mapping[str, "Structure"] = field(default_factory=dict)
+    children: Mapping[tuple[str, str | None], tuple["Structure", ...]] = field(default_factory=dict)
+    """Graphs inside a node, by node and by the tool that calls them (None: the node itself)."""
+    handoffs: frozenset[str] = frozenset()
+    """Nodes of the graph around this one, to which its tools hand over."""
+    name: str | None = None
     agent: str | None = None
     """The whole graph is one agent loop of this name."""
     is_loop: bool = False
@@ -37,39 +40,65 @@ class Structure:
         declared = frozenset(self.routes.get(node, {}).values())
         return declared | frozenset(self.nodes) if node in self.free else declared
 
+    def child(self, node: str, tool: str | None, name: str) -> "Structure":
+        """The graph of this name inside a node, or the only one there."""
+        inside = self.children.get((node, tool)) or self.children.get((node, None)) or ()
+        if len(inside) > 1:
+            inside = tuple(child for child in inside if name in (child.name, child.agent))
+        return inside[0] if len(inside) == 1 else EMPTY
+
 
 EMPTY = Structure()
 
 
-def read_structure(graph: Any, *, depth: int = 0) -> Structure:
+def read_structure(graph: Any) -> Structure:
     """Read a compiled graph. What it does not declare stays empty: edges are then inferred from order.
 
     `get_graph()` would be the public way, but it draws a router without path map as an edge to END; the
     builder tells the two apart. Its attributes are unprefixed and were the same from LangGraph 1.0 to 1.2.
     """
+    return _read(graph, {}, 0)
+
+
+def _read(graph: Any, known: dict[int, Structure], depth: int) -> Structure:
+    """Depth is bounded, and each graph is read once: graphs may call each other, and themselves."""
     builder = getattr(graph, "builder", None)
-    if builder is None:
+    if builder is None or depth > MAX_DEPTH:
         return EMPTY
+    if id(graph) in known:
+        return known[id(graph)]
+    known[id(graph)] = EMPTY
     metadata = (getattr(graph, "config", None) or {}).get("metadata") or {}
     name = getattr(graph, "name", None)
+    is_loop = "agentrt_agent" in metadata or metadata.get("ls_integration") in LOOP_INTEGRATIONS
+    children = _children(graph, known, depth, only_tools=is_loop)
     edges: dict[str, set[str]] = {}
     for source, target in builder.edges:
         edges.setdefault(source, set()).add(target)
-    routes, free = _routes(builder)
-    return Structure(
+    routes, free = _routes(builder, children)
+    declaring = {*edges, *routes, *free, *(node for sources, _ in builder.waiting_edges for node in sources)}
+    structure = known[id(graph)] = Structure(
         edges={source: frozenset(targets) for source, targets in edges.items()},
         joins=tuple((frozenset(sources), target) for sources, target in builder.waiting_edges),
         routes=routes,
         free=free,
+        commanding=frozenset(
+            node for node, spec in builder.nodes.items() if node not in declaring and names_commands(spec.runnable)
+        ),
         nodes=tuple(builder.nodes),
         overrides=dict(_overrides(builder)),
-        children=_children(graph, depth),
-        agent=metadata.get("agentrt_agent") or metadata.get("lc_agent_name") or _unless_generic(name),
-        is_loop="agentrt_agent" in metadata or metadata.get("ls_integration") in LOOP_INTEGRATIONS,
+        children=children,
+        handoffs=frozenset().union(*(handoffs_in(spec.runnable) for spec in builder.nodes.values())),
+        name=name,
+        agent=metadata.get("agentrt_agent") or metadata.get("lc_agent_name") or agent_of_graph(name, None, None),
+        is_loop=is_loop,
     )
+    return structure
 
 
-def _routes(builder: Any) -> tuple[dict[str, dict[Hashable, str]], frozenset[str]]:
+def _routes(
+    builder: Any, children: Mapping[tuple[str, str | None], tuple[Structure, ...]]
+) -> tuple[dict[str, dict[Hashable, str]], frozenset[str]]:
     routes: dict[str, dict[Hashable, str]] = {}
     free = set()
     for source, branches in builder.branches.items():
@@ -82,6 +111,10 @@ def _routes(builder: Any) -> tuple[dict[str, dict[Hashable, str]], frozenset[str
         ends = getattr(spec, "ends", None)
         if ends:
             routes.setdefault(node, {}).update({end: end for end in ends})
+    for (node, _), inside in children.items():
+        handed = {target for child in inside for target in child.handoffs if target in builder.nodes}
+        if handed:
+            routes.setdefault(node, {}).update({target: target for target in handed})
     return routes, frozenset(free)
 
 
@@ -92,67 +125,20 @@ def _overrides(builder: Any) -> Iterator[tuple[str, str]]:
             yield node, str(name)
 
 
-def _children(graph: Any, depth: int) -> dict[str, Structure]:
-    """Graphs inside nodes, also those a node function refers to. Depth is bounded: graphs may call themselves."""
-    if depth >= MAX_DEPTH:
-        return {}
-    found = {name: read_structure(child, depth=depth + 1) for name, child in graph.get_subgraphs()}
-    return {name: child for name, child in found.items() if child.nodes}
+def _children(
+    graph: Any, known: dict[int, Structure], depth: int, *, only_tools: bool
+) -> dict[tuple[str, str | None], tuple[Structure, ...]]:
+    """Graphs inside nodes: those LangGraph finds, and those that functions and tools refer to.
 
-
-def _unless_generic(name: object) -> str | None:
-    return name if isinstance(name, str) and name and name != UNNAMED_GRAPH else None
-
-
-def declared_edges(structure: Structure, prefix: str = "") -> tuple[Dispatch, ...]:
-    """The structure's edges between agents, as a prior: weight 1 where always taken, else shared evenly.
-
-    Nodes that only run tools are left out; an edge through one joins the agents on both sides.
+    The other nodes of an agent's loop refer to its tools only to describe them to the model.
     """
-    edges: dict[tuple[str, str], float] = {}
-    for source, target, weight in _edges(structure, prefix):
-        if source != target:
-            edges[source, target] = max(weight, edges.get((source, target), 0.0))
-    return tuple(
-        Dispatch(source=source, target=target, how="static", weight=weight)
-        for (source, target), weight in edges.items()
-    )
-
-
-def _edges(structure: Structure, prefix: str) -> Iterator[tuple[str, str, float]]:
-    for node in (START, *structure.nodes):
-        if node in TOOL_NODES:
+    found: dict[tuple[str, str | None], dict[int, Structure]] = {}
+    for node, child in graph.get_subgraphs():
+        found.setdefault((node, None), {})[id(child)] = _read(child, known, depth + 1)
+    for node, spec in graph.builder.nodes.items():
+        if only_tools and not tools_of(spec.runnable):
             continue
-        for target, weight in _successors(structure, node).items():
-            yield _agent(structure, node, prefix), _agent(structure, target, prefix), weight
-    for node, child in structure.children.items():
-        inside = _agent(structure, node, prefix)
-        for source, target, weight in _edges(child, inside):
-            if target != END:
-                yield (inside if source == START else source), target, weight
-
-
-def _successors(structure: Structure, node: str, through: frozenset[str] = frozenset()) -> dict[str, float]:
-    """Agents' nodes that may follow this one, with weights."""
-    always = {*structure.edges.get(node, ()), *(t for sources, t in structure.joins if node in sources)}
-    maybe = structure.targets(node) - always
-    if node in structure.free and len(structure.nodes) > MAX_FREE_ROUTES:
-        maybe = frozenset()
-    weights = dict.fromkeys(always, 1.0) | dict.fromkeys(maybe, 1.0 / max(1, len(maybe)))
-    for tools in TOOL_NODES & weights.keys() - through:
-        share = weights.pop(tools)
-        for target, weight in _successors(structure, tools, through | {tools}).items():
-            if target != node:
-                weights.setdefault(target, share * weight)
-    return {target: weight for target, weight in weights.items() if target not in TOOL_NODES}
-
-
-def _agent(structure: Structure, node: str, prefix: str) -> str:
-    """The agent path a node will have at run time, as far as it can be known before."""
-    if node in (START, END):
-        return node
-    if node in structure.overrides:
-        return join_path(prefix, structure.overrides[node])
-    if structure.is_loop or node in GENERIC_NODES:
-        return join_path(prefix, structure.agent or prefix.rpartition("/")[2] or node)
-    return join_path(prefix, node)
+        for tool, child in graphs_in(spec.runnable):
+            found.setdefault((node, tool), {}).setdefault(id(child), _read(child, known, depth + 1))
+    kept = {place: tuple(child for child in inside.values() if child.nodes) for place, inside in found.items()}
+    return {place: inside for place, inside in kept.items() if inside}
