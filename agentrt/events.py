@@ -4,8 +4,12 @@ Times (`at_s`) are seconds on the runtime's clock. No event carries prompt text 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from agentrt.identity import Dispatch, Identity, SessionKey
+
+ToolOutcome = Literal["ran", "served", "denied", "asked"]
+"""What became of a tool call: it ran, a result stood in for it, it was refused, or a human is being asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,22 +82,35 @@ class CallEnded(SessionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted(SessionEvent):
-    """A tool began under an agent. Names only: arguments and results are never carried."""
+    """A tool began under an agent. Names only: arguments and results are never carried.
+
+    `arguments_digest`: equal for equal arguments of one tenant (`agentrt.tools.arguments_digest`), None for arguments
+    that are no JSON.
+    """
 
     identity: Identity
     tool: str
     tool_run_id: str
+    arguments_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolEnded(SessionEvent):
-    """A tool ended after `duration_s` seconds."""
+    """A tool ended after `duration_s` seconds.
+
+    Unless it `ran`, a tool gate answered in its place: `policy` says which and `reason` why. Then `duration_s` is not
+    the tool's own.
+    """
 
     identity: Identity
     tool: str
     tool_run_id: str
     duration_s: float
     failed: bool = False
+    arguments_digest: str | None = None
+    outcome: ToolOutcome = "ran"
+    policy: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

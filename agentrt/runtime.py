@@ -22,6 +22,7 @@ from agentrt.engines.vllm import VLLMEngine
 from agentrt.engines.wire import EngineStatus
 from agentrt.errors import ConfigError
 from agentrt.events import AnchorState, EngineObserved, Event
+from agentrt.gates import ToolGates
 from agentrt.identity import Dispatch, Identity, SessionKey
 from agentrt.loop import Loop
 from agentrt.plan import NO_PLAN, RequestPlan
@@ -52,13 +53,12 @@ class Runtime:
         settings: Settings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.settings = settings or Settings.load()
+        self.settings = settings = settings or Settings.load()
         self.clock = clock
+        policies = [PrefixCache()] if policies is None else list(policies)
+        self.tool_gates = ToolGates(policies)
         self._loop = Loop(
-            [PrefixCache()] if policies is None else policies,
-            clock=clock,
-            warm_budget_tokens=self.settings.warm_budget_tokens,
-            period_s=self.settings.status_period_s,
+            policies, clock=clock, warm_budget_tokens=settings.warm_budget_tokens, period_s=settings.status_period_s
         )
         self._owns_engine = not isinstance(engine, Engine)
         self.engine = engine if isinstance(engine, Engine) else self._make_engine(engine)
@@ -108,9 +108,8 @@ class Runtime:
     def fault(self, where: str, error: BaseException) -> None:
         """Something of ours failed at `where`: count it, log it the first time, carry on."""
         with self._lock:
-            self._faults[where] = self._faults.get(where, 0) + 1
-            first = self._faults[where] == 1
-        if first:
+            count = self._faults[where] = self._faults.get(where, 0) + 1
+        if count == 1:
             logger.error("agentrt: fault in %s; the graph goes on without it (said once)", where, exc_info=error)
 
     # ---- for people ---------------------------------------------------------------------------------------
@@ -127,10 +126,11 @@ class Runtime:
             return self._loop.dispatches(SessionKey(tenant or self.settings.tenant, session))
 
     def stats(self) -> dict[str, Any]:
-        """Counts of events, actions and faults, the policies' accounts, and how the engine was reached."""
+        """Counts of events, actions and faults, the accounts of policies and tool gates, how the engine was reached."""
         with self._lock:
             return {
                 **self._loop.stats(),
+                "tools": self.tool_gates.stats(),
                 "events_dropped": self._events_dropped,
                 "faults": dict(self._faults),
                 "engine": {

@@ -76,7 +76,7 @@ class PrefixCache(Policy):
                 self._signal(event, "tool_started", f"waits on tool {event.tool}", tool=event.tool, **known)
             case ToolEnded():
                 past_s = self._tool_s.get(event.tool, event.duration_s)
-                if len(self._tool_s) < _MAX_TOOLS or event.tool in self._tool_s:
+                if event.outcome == "ran" and (len(self._tool_s) < _MAX_TOOLS or event.tool in self._tool_s):
                     self._tool_s[event.tool] = past_s + _EMA * (event.duration_s - past_s)
                 self._signal(event, "tool_ended", f"tool {event.tool} returned", tool=event.tool)
             case StructureDeclared():

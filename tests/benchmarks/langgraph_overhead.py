@@ -32,6 +32,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.graph import START, StateGraph
 
 from agentrt.config import Settings
+from agentrt.gates import ToolGates
 from agentrt.identity import Identity
 from agentrt.plan import RequestPlan
 
@@ -55,6 +56,7 @@ class Sink:
     """A runtime that takes events and forgets them."""
 
     settings = Settings()
+    tool_gates = ToolGates()
     clock = staticmethod(time.monotonic)
 
     def emit(self, event: object) -> None:

@@ -18,6 +18,7 @@ from langchain_openai import ChatOpenAI
 
 from agentrt.config import Settings
 from agentrt.events import CallStarted, Dispatched, Event
+from agentrt.gates import ToolGates
 from agentrt.identity import Identity
 from agentrt.plan import RequestPlan
 
@@ -32,6 +33,7 @@ class Recorder:
         self.faults: list[tuple[str, BaseException]] = []
         self.origin = origin
         self.answer = RequestPlan()
+        self.tool_gates = ToolGates()
 
     def emit(self, event: Event) -> None:
         self.events.append(event)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from agentrt_langgraph import inject
+from agentrt_langgraph import inject, tools
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding
 from agentrt_langgraph.trackers import tracker_of
@@ -42,6 +42,7 @@ class AgentRTCallbackHandler(_Base):
         self._binding = binding
         self._tracker = tracker_of(runtime)
         inject.enable(self._tracker)
+        tools.enable(self._tracker)
 
     @property
     def runtime(self) -> RuntimePort:
@@ -146,9 +147,11 @@ class AgentRTCallbackHandler(_Base):
         inputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """A tool began. Its arguments are not looked at."""
+        """A tool began. Of its arguments only a digest is taken."""
         name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
-        self._guard("on_tool_start", self._tracker.tool_started, run_id.int, _key(parent_run_id), name, metadata)
+        self._guard(
+            "on_tool_start", self._tracker.tool_started, run_id.int, _key(parent_run_id), name, metadata, inputs
+        )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """The tool ended. Its result is not looked at."""

@@ -12,7 +12,7 @@ from langchain_core.tracers import context as tracer_context
 from langchain_core.tracers.context import register_configure_hook
 
 from agentrt.identity import Identity
-from agentrt_langgraph import inject
+from agentrt_langgraph import inject, tools
 from agentrt_langgraph.attach import attach, bound_handlers
 from agentrt_langgraph.handler import AgentRTCallbackHandler
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
@@ -88,10 +88,10 @@ def install(runtime: RuntimePort) -> None:
 
 
 def uninstall() -> None:
-    """Undo every `install`, and take our hook out of the OpenAI client. Idempotent.
+    """Undo every `install`, and take our hooks out of the OpenAI client and LangGraph's `ToolNode`. Idempotent.
 
-    Graphs instrumented one by one stay observed; their requests are labelled again after the next
-    `instrument` or `install`.
+    Graphs instrumented one by one stay observed; their requests are labelled, and tool gates asked, again after
+    the next `instrument` or `install`.
     """
     with _lock:
         ours = {id(hook) for _, hook in _installed.values()}
@@ -100,6 +100,7 @@ def uninstall() -> None:
         hooks = getattr(tracer_context, "_configure_hooks", [])
         hooks[:] = [entry for entry in hooks if id(entry[0]) not in ours]
         inject.disable()
+        tools.disable()
 
 
 def current() -> Identity | None:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from agentrt.config import Settings
 from agentrt.events import Event
+from agentrt.gates import ToolGates
 from agentrt.identity import Identity
 
 
@@ -25,6 +26,10 @@ class RuntimePort(Protocol):
     @property
     def settings(self) -> Settings:
         """Tenant, and the kill switch."""
+
+    @property
+    def tool_gates(self) -> ToolGates:
+        """What is asked about tool calls; falsy when nothing is."""
 
     def clock(self) -> float:
         """Seconds, the time base of events."""

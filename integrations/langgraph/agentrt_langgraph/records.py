@@ -196,6 +196,7 @@ class ToolRun(Run):
     """A tool in progress; `identity` is None outside graphs."""
 
     identity: Identity | None = None
+    arguments_digest: str | None = None
     started_s = 0.0
 
     def __init__(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> None:

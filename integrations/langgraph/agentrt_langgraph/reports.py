@@ -11,9 +11,11 @@ from agentrt.events import (
     RunStarted,
     StructureDeclared,
     ToolEnded,
+    ToolOutcome,
     ToolStarted,
 )
 from agentrt.identity import Dispatch, SessionKey
+from agentrt.tools import ToolCall
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import MAX_INVOCATIONS, Call, ToolRun, Turn
 from agentrt_langgraph.usage import Usage
@@ -105,6 +107,7 @@ class Reports:
                 identity=tool.identity,
                 tool=tool.name,
                 tool_run_id=tool.tool_run_id,
+                arguments_digest=tool.arguments_digest,
             )
         )
 
@@ -122,5 +125,34 @@ class Reports:
                 tool_run_id=tool.tool_run_id,
                 duration_s=max(0.0, now - tool.started_s),
                 failed=failed,
+                arguments_digest=tool.arguments_digest,
+            )
+        )
+
+    def tool_answered(self, call: ToolCall, started_s: float, outcome: ToolOutcome, policy: str, reason: str) -> None:
+        """A gate answered in a tool's place: LangChain tells nothing of such a call."""
+        now, session, run_id = self._clock(), call.identity.session_key, f"call:{call.tool_call_id}"
+        self._emit(
+            ToolStarted(
+                at_s=started_s,
+                session=session,
+                identity=call.identity,
+                tool=call.tool,
+                tool_run_id=run_id,
+                arguments_digest=call.arguments_digest,
+            )
+        )
+        self._emit(
+            ToolEnded(
+                at_s=now,
+                session=session,
+                identity=call.identity,
+                tool=call.tool,
+                tool_run_id=run_id,
+                duration_s=max(0.0, now - started_s),
+                arguments_digest=call.arguments_digest,
+                outcome=outcome,
+                policy=policy,
+                reason=reason,
             )
         )

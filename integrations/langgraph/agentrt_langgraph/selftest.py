@@ -10,6 +10,7 @@ from typing import Any
 from agentrt.config import Settings
 from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY
 from agentrt.events import Event
+from agentrt.gates import ToolGates
 from agentrt.identity import Identity
 
 _URL = "http://agentrt-self-test.invalid/v1"
@@ -28,6 +29,7 @@ class _ProbeRuntime:
     """A runtime whose engine is the mock transport."""
 
     settings = Settings.model_construct()
+    tool_gates = ToolGates()
 
     def clock(self) -> float:
         return 0.0

@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from agentrt.identity import Identity
+from agentrt.tools import arguments_digest
 from agentrt_langgraph.ambient import ambient_run
 from agentrt_langgraph.edges import destinations, routed
 from agentrt_langgraph.lifecycle import Lifecycle, task_failed
@@ -144,7 +145,14 @@ class Tracker:
 
     # --- tools
 
-    def tool_started(self, key: Hashable, parent_key: Hashable, name: str, metadata: Mapping[str, Any] | None) -> None:
+    def tool_started(
+        self,
+        key: Hashable,
+        parent_key: Hashable,
+        name: str,
+        metadata: Mapping[str, Any] | None,
+        arguments: object = None,
+    ) -> None:
         """A tool began."""
         with self._lock:
             parent = self.open_runs.get(parent_key)
@@ -154,6 +162,7 @@ class Tracker:
             self.open_runs.add(tool)
             if parent.task is not None:
                 tool.identity = self._lifecycle.caller.of_tool(parent.task)
+                tool.arguments_digest = arguments_digest(arguments, tool.identity.tenant)
                 self.reports.tool_started(tool)
 
     def tool_ended(self, key: Hashable, *, failed: bool = False) -> None:
