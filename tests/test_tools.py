@@ -52,7 +52,7 @@ def boom(*_):
     raise RuntimeError("boom")
 
 
-@pytest.mark.parametrize("order", itertools.permutations(ANSWERS))
+@pytest.mark.parametrize("order", list(itertools.permutations(ANSWERS)))
 def test_the_strongest_answer_counts_in_any_order(order):
     """Deny beats Ask beats Serve beats Run, whatever the registration order."""
     for strongest in "dasr":
