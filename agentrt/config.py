@@ -26,6 +26,12 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     """Application: bearer token for `/v1/agentrt`, the value of vLLM's `--api-key`."""
 
+    tenant_salt: bool = True
+    """Application: give the prefix cache of every tenant but `default` a salt, so that none hits another's blocks."""
+
+    salt_key: SecretStr | None = None
+    """Application: secret the salts are derived with, so that nobody can guess them. The same in every process."""
+
     timeout_s: float = Field(2.0, gt=0, le=60)
     """Application: longest wait for one control call. Requests of the graph never wait for it."""
 

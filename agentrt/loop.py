@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from agentrt.act import Arbiter, Outcome, Ruling, Verdict
-from agentrt.engines.wire import Action
-from agentrt.events import CallStarted, Event, RunEnded
+from agentrt.engines.wire import Action, EngineStatus
+from agentrt.events import AnchorState, CallStarted, EngineObserved, Event, RunEnded
 from agentrt.hosting import PolicyHost
 from agentrt.identity import END, Dispatch, SessionKey
 from agentrt.observe import Observer, Phase
@@ -114,6 +114,19 @@ class Loop:
             "policies": self._host.stats(),
             "actions": actions,
         }
+
+
+def engine_observed(status: EngineStatus, *, at_s: float) -> EngineObserved:
+    """An engine's status as a fact."""
+    return EngineObserved(
+        at_s=at_s,
+        running=status.running,
+        waiting=status.waiting,
+        free_blocks=status.free_blocks,
+        total_blocks=status.total_blocks,
+        block_size_tokens=status.block_size_tokens,
+        anchors=tuple(AnchorState(**anchor.model_dump()) for anchor in status.anchors),
+    )
 
 
 def _action(ruling: Ruling) -> Action:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from agentrt.act import Outcome, Ruling
+from agentrt.ambient import labelling
 from agentrt.config import Settings
 from agentrt.engines.base import Engine
 from agentrt.engines.breaker import Breaker
@@ -21,11 +22,11 @@ from agentrt.engines.origin import Origin
 from agentrt.engines.vllm import VLLMEngine
 from agentrt.engines.wire import EngineStatus
 from agentrt.errors import ConfigError
-from agentrt.events import AnchorState, EngineObserved, Event
+from agentrt.events import Event
 from agentrt.gates import ToolGates
 from agentrt.identity import Dispatch, Identity, SessionKey
-from agentrt.loop import Loop
-from agentrt.plan import NO_PLAN, RequestPlan
+from agentrt.loop import Loop, engine_observed
+from agentrt.plan import NO_PLAN, RequestPlan, tenant_salts
 from agentrt.policies import PrefixCache
 from agentrt.policy import Policy
 
@@ -60,6 +61,7 @@ class Runtime:
         self._loop = Loop(
             policies, clock=clock, warm_budget_tokens=settings.warm_budget_tokens, period_s=settings.status_period_s
         )
+        self._salt_of = tenant_salts(settings)
         self._owns_engine = not isinstance(engine, Engine)
         self.engine = engine if isinstance(engine, Engine) else self._make_engine(engine)
         self._origin = Origin(self.engine.base_url)
@@ -94,11 +96,13 @@ class Runtime:
 
     def plan(self, identity: Identity) -> RequestPlan:
         """The plan that travels with a call. A look-up; never raises."""
-        forecast = self._loop.forecasts.get(identity.session_key)
+        forecast, salt = self._loop.forecasts.get(identity.session_key), self._salt_of(identity.tenant)
         if forecast is None:
-            return NO_PLAN
+            return NO_PLAN if salt is None else RequestPlan(cache_salt=salt)
         return RequestPlan(
-            reuse_p=forecast.probabilities.get(identity.agent), reuse_s=forecast.next_use_s.get(identity.agent)
+            reuse_p=forecast.probabilities.get(identity.agent),
+            reuse_s=forecast.next_use_s.get(identity.agent),
+            cache_salt=salt,
         )
 
     def carries(self, url: str) -> bool:
@@ -132,6 +136,7 @@ class Runtime:
                 **self._loop.stats(),
                 "tools": self.tool_gates.stats(),
                 "events_dropped": self._events_dropped,
+                "labelling": labelling(),
                 "faults": dict(self._faults),
                 "engine": {
                     "base_url": self.engine.base_url,
@@ -212,17 +217,7 @@ class Runtime:
             self._loop.note_outcomes(outcomes)
 
     def _note_status(self, status: EngineStatus) -> None:
-        self.emit(
-            EngineObserved(
-                at_s=self.clock(),
-                running=status.running,
-                waiting=status.waiting,
-                free_blocks=status.free_blocks,
-                total_blocks=status.total_blocks,
-                block_size_tokens=status.block_size_tokens,
-                anchors=tuple(AnchorState(**anchor.model_dump()) for anchor in status.anchors),
-            )
-        )
+        self.emit(engine_observed(status, at_s=self.clock()))
 
     # ---- inside -------------------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY, SESSION_HEADER
 from agentrt.identity import Identity
-from agentrt_langgraph.port import Plan
+from agentrt.plan import RequestPlan
 
 XARGS = "vllm_xargs"
 PRIORITY = "priority"
 SESSION_FIELD = "session_id"
+SALT = "cache_salt"
 _SESSION_HEADER, _LABEL_HEADER = SESSION_HEADER.lower(), LABEL_HEADER.lower()
 _PATHS = ("/chat/completions", "/completions", "/responses")
 
@@ -29,7 +30,7 @@ def is_generation(method: str, path: str) -> bool:
     return method.upper() == "POST" and path.partition("?")[0].rstrip("/").endswith(_PATHS)
 
 
-def addition(identity: Identity, plan: Plan, body: Mapping[str, Any], header_names: Iterable[str]) -> Addition:
+def addition(identity: Identity, plan: RequestPlan, body: Mapping[str, Any], header_names: Iterable[str]) -> Addition:
     """What this request gets. `body` is all the user sends; a field of theirs that we extend is a copy."""
     taken = {name.lower() for name in header_names}
     headers: dict[str, str] = {}
@@ -47,6 +48,8 @@ def addition(identity: Identity, plan: Plan, body: Mapping[str, Any], header_nam
             fields[XARGS] = {LABEL_KEY: label, **xargs}
     if plan.priority != 0 and PRIORITY not in body:
         fields[PRIORITY] = -int(plan.priority)  # vLLM serves lower numbers first
+    if plan.cache_salt is not None and SALT not in body:
+        fields[SALT] = plan.cache_salt
     return Addition(headers, fields)
 
 

@@ -11,8 +11,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from agentrt.ambient import Labelling, note_labelling
 from agentrt.identity import Identity
 from agentrt_langgraph import fallback, selftest
 from agentrt_langgraph.fields import Addition, addition, is_generation
@@ -20,7 +21,6 @@ from agentrt_langgraph.port import RuntimePort
 
 logger = logging.getLogger("agentrt")
 
-Mode = Literal["off", "hook", "fallback", "absent"]
 MAX_URLS = 256
 _HOOK = "_prepare_options"
 
@@ -43,7 +43,7 @@ _in_override: ContextVar[bool] = ContextVar("agentrt_in_override", default=False
 _sources: tuple[weakref.ref[Any], ...] = ()
 _url_texts: dict[int, tuple[Any, str]] = {}
 _undo: list[Callable[[], None]] = []
-_mode: Mode = "off"
+_mode: Labelling = "off"
 _proven: bool | None = None
 """What the self-test found in this process; None before it ran."""
 
@@ -62,6 +62,7 @@ def enable(source: RequestSource) -> None:
             _restore()
             _mode = "absent"
             source.runtime.fault("inject", error)
+        note_labelling(_mode)
 
 
 def disable() -> None:
@@ -70,14 +71,15 @@ def disable() -> None:
     with _lock:
         _restore()
         _sources, _mode = (), "off"
+        note_labelling(_mode)
 
 
-def mode() -> Mode:
+def mode() -> Labelling:
     """How requests are labelled now: `absent` means that there is no OpenAI client to label."""
     return _mode
 
 
-def _patch() -> Mode:
+def _patch() -> Labelling:
     global _proven  # noqa: PLW0603 - as above
     try:
         from openai._base_client import AsyncAPIClient, SyncAPIClient  # noqa: PLC0415 - optional

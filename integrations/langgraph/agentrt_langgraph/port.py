@@ -1,23 +1,12 @@
 """What this package needs of a runtime, and no more. `agentrt.runtime.Runtime` has it."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from agentrt.config import Settings
 from agentrt.events import Event
 from agentrt.gates import ToolGates
 from agentrt.identity import Identity
-
-
-class Plan(Protocol):
-    """What the policies say about one request."""
-
-    @property
-    def priority(self) -> int:
-        """Higher is more important; 0 is the engine's default and is not sent."""
-
-    def fields(self) -> Mapping[str, float | str | None]:
-        """JSON scalars for the label."""
+from agentrt.plan import RequestPlan
 
 
 class RuntimePort(Protocol):
@@ -37,7 +26,7 @@ class RuntimePort(Protocol):
     def emit(self, event: Event) -> None:
         """Take a fact."""
 
-    def plan(self, identity: Identity) -> Plan:
+    def plan(self, identity: Identity) -> RequestPlan:
         """Advice for one request of this caller."""
 
     def carries(self, url: str) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 from agentrt.config import Settings
@@ -12,17 +11,11 @@ from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY
 from agentrt.events import Event
 from agentrt.gates import ToolGates
 from agentrt.identity import Identity
+from agentrt.plan import NO_PLAN, RequestPlan
 
 _URL = "http://agentrt-self-test.invalid/v1"
 _IDENTITY = Identity(session="self-test", agent="self-test")
 _TIMEOUT_S = 10.0
-
-
-class _NoPlan:
-    priority = 0
-
-    def fields(self) -> Mapping[str, float | str | None]:
-        return {}
 
 
 class _ProbeRuntime:
@@ -37,9 +30,9 @@ class _ProbeRuntime:
     def emit(self, event: Event) -> None:
         del event
 
-    def plan(self, identity: Identity) -> _NoPlan:
+    def plan(self, identity: Identity) -> RequestPlan:
         del identity
-        return _NoPlan()
+        return NO_PLAN
 
     def carries(self, url: str) -> bool:
         return url.startswith(_URL)
