@@ -39,8 +39,8 @@ def build() -> Any:
 
 
 def test_public_names():
-    """The package exports exactly its five ways in and `current`."""
-    names = {"AgentRTCallbackHandler", "current", "install", "instrument", "instrumented", "uninstall"}
+    """The package exports exactly its ways in, `wrap_node` and `current`."""
+    names = {"AgentRTCallbackHandler", "current", "install", "instrument", "instrumented", "uninstall", "wrap_node"}
     assert set(agentrt_langgraph.__all__) == names
 
 

@@ -15,8 +15,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_openai import AzureChatOpenAI, OpenAIEmbeddings
 from langgraph.graph import START, StateGraph
 
+from agentrt.ambient import Current
 from agentrt.events import CallEnded, CallStarted
-from agentrt.identity import Identity
 from agentrt.plan import RequestPlan
 
 
@@ -287,6 +287,7 @@ def test_a_broken_plan_costs_only_the_label(fields, server, chat, new_runtime):
 
     class Plan:
         priority = 0
+        cache_salt = None
 
         def fields(self) -> Any:
             if isinstance(fields, Exception):
@@ -346,7 +347,7 @@ def test_a_model_called_with_explicit_config(runtime, server, chat):
 
 def test_current(run, chat, runtime):
     """`current()` is the identity that a request from here would carry, and has no effect."""
-    seen: list[Identity | None] = []
+    seen: list[Current | None] = []
 
     def node(_: State) -> State:
         seen.append(current())
@@ -358,7 +359,7 @@ def test_current(run, chat, runtime):
     assert current() is None
     run(node)
     assert current() is None
-    assert all(identity is not None and (identity.agent, identity.session) == ("a", "t") for identity in seen)
+    assert all(here is not None and (here.identity.agent, here.identity.session) == ("a", "t") for here in seen)
     assert len(runtime.of(CallStarted)) == 1
 
 

@@ -1,12 +1,13 @@
 """Who makes a call: the identity of an LLM request or tool, and the dispatches that led to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import START, Dispatch, Identity, SessionKey
 from agentrt_langgraph.edges import inherited_parent, origin_agents, predecessors
-from agentrt_langgraph.names import TOOL_NODES
-from agentrt_langgraph.naming import AGENT_KEY, rename, resolve, session_name
+from agentrt_langgraph.names import TOOL_NODES, bounded
+from agentrt_langgraph.naming import AGENT_KEY, rename, resolve, scoped_path, session_name
 from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
 from agentrt_langgraph.reports import Reports
 from agentrt_langgraph.turns import TENANT_KEY, Sessions
@@ -28,18 +29,22 @@ class Caller:
             self._reports.abandon(turn)
         overridden = not _OVERRIDES.isdisjoint(metadata)
         agent = _override(task, metadata) if overridden else None
+        here = scope()
+        scoped = names_since(here, task.scope) if here is not task.scope else ()
         if not task.called:
-            if agent is not None:
+            if agent is not None and not scoped:
                 resolve(task)
                 rename(task, agent)
             _mark_called(task)
             self._dispatch(task, turn)
         path, parent = task.path, task.parent_agent
-        if agent is not None and agent != task.label:
+        if scoped:
+            path, parent = self._enter(task, scoped if agent is None else (*scoped, agent))
+        elif agent is not None and agent != task.label:
             path, parent = self._second_agent(task, turn, agent)
         session, memory = turn.session, turn.memory
-        if overridden:
-            session, memory = self._session(turn, metadata)
+        if overridden or here is not turn.scope:
+            session, memory = self._session(task, metadata, here)
         step = memory.calls
         memory.calls = step + 1
         return Identity(
@@ -57,25 +62,30 @@ class Caller:
         turn = task.in_graph.turn
         if turn.pending:
             self._reports.abandon(turn)
+        self._session(task, task.metadata, scope())
         return self.of_task(task)
 
     def of_task(self, task: Task) -> Identity:
         """Identity of whatever happens in this task, without any effect."""
-        turn, acting = task.in_graph.turn, resolve(_acting(task))
+        turn, acting, here = task.in_graph.turn, resolve(_acting(task)), scope()
+        path, parent = acting.path, acting.parent_agent
+        for outer, inner in scoped_path(acting, names_since(here, task.scope)):
+            path, parent = inner, outer
+        session = _session_key(task, task.metadata, here)
+        guest = turn.memory if session == turn.session else turn.guests.get(session)
         return Identity(
-            session=turn.session.session,
-            agent=acting.path,
+            session=session.session,
+            agent=path,
             workload=turn.workload,
-            tenant=turn.session.tenant,
+            tenant=session.tenant,
             invocation=acting.invocation,
-            parent=acting.parent_agent,
-            step=turn.memory.calls,
+            parent=parent,
+            step=guest.calls if guest is not None else self._sessions.calls(session),
         )
 
-    def _session(self, turn: Turn, metadata: Mapping[str, Any]) -> tuple[SessionKey, SessionMemory]:
-        """The session that a call's own metadata names."""
-        name = session_name(metadata) or turn.session.session
-        session = SessionKey(self._sessions.tenant(metadata), name)
+    def _session(self, task: Task, metadata: Mapping[str, Any], here: Scope | None) -> tuple[SessionKey, SessionMemory]:
+        """The session of a call or tool, begun if it is another than its run's."""
+        turn, session = task.in_graph.turn, _session_key(task, metadata, here)
         if session == turn.session:
             return session, turn.memory
         memory = turn.guests.get(session)
@@ -92,6 +102,7 @@ class Caller:
         graph = task.in_graph
         if graph.enclosing is not None:
             self._dispatch(graph.enclosing, turn)
+            self._enter(graph.enclosing, graph.scoped)
         if graph.is_loop and graph.parent_agent is not None and task.is_loop:
             task.parent_agent = graph.parent_agent or None
             return
@@ -103,6 +114,17 @@ class Caller:
         if visit not in turn.dispatched:
             turn.dispatched[visit] = None
             self._reports.dispatched(turn, dispatches)
+
+    def _enter(self, task: Task, names: Iterable[str]) -> tuple[str, str | None]:
+        """Agent and parent inside scopes of these names; the first time, each scope counts as a call of the next."""
+        turn, path, parent = task.in_graph.turn, task.path, task.parent_agent
+        for outer, inner in scoped_path(task, names):
+            visit = (inner, task.ns)
+            if visit not in turn.dispatched:
+                turn.dispatched[visit] = None
+                self._reports.dispatched(turn, [Dispatch(source=outer, target=inner, how="call")])
+            path, parent = inner, outer
+        return path, parent
 
     def _second_agent(self, task: Task, turn: Turn, agent: str) -> tuple[str, str]:
         """A call that names another agent than its task's: the task dispatched it."""
@@ -119,6 +141,21 @@ def _override(task: Task, metadata: Mapping[str, Any]) -> str | None:
     """The agent named by a call's own metadata, not merely inherited from its node or graph."""
     name = metadata.get(AGENT_KEY)
     return str(name) if name and name != task.metadata.get(AGENT_KEY) else None
+
+
+def _session_key(task: Task, metadata: Mapping[str, Any], here: Scope | None) -> SessionKey:
+    """Whose call it is: as its own metadata says, else a scope, else what it inherited, else the run."""
+    turn = task.in_graph.turn
+    said = not _OVERRIDES.isdisjoint(metadata)
+    name, tenant = (session_name(metadata), metadata.get(TENANT_KEY)) if said else (None, None)
+    if here is not None and here is not turn.scope:
+        around = turn.scope
+        session_around, tenant_around = (around.session, around.tenant) if around is not None else (None, None)
+        if here.session not in (None, session_around) and name in (None, session_name(task.metadata)):
+            name = here.session
+        if here.tenant not in (None, tenant_around) and tenant in (None, task.metadata.get(TENANT_KEY)):
+            tenant = here.tenant
+    return SessionKey(bounded(str(tenant)) if tenant else turn.session.tenant, name or turn.session.session)
 
 
 def _acting(task: Task) -> Task:
@@ -155,9 +192,12 @@ def _dispatches(task: Task) -> list[Dispatch]:
     elif agents:
         task.parent_agent = inherited_parent(task)  # it follows itself
     elif enclosing is not None:
-        inside_own = enclosing.path == own
-        task.parent_agent = enclosing.parent_agent if inside_own else enclosing.path
-        others, how, weight = ([] if inside_own else [enclosing.path]), "call", 1.0
+        caller, callers_parent = enclosing.path, enclosing.parent_agent
+        for outer, inner in scoped_path(enclosing, task.in_graph.scoped):
+            caller, callers_parent = inner, outer
+        inside_own = caller == own
+        task.parent_agent = callers_parent if inside_own else caller
+        others, how, weight = ([] if inside_own else [caller]), "call", 1.0
     else:
         others, how, weight = [START], "entry", 1.0
     if how == "superstep":

@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 from langchain_core.tracers import context as tracer_context
 from langchain_core.tracers.context import register_configure_hook
 
-from agentrt.identity import Identity
 from agentrt_langgraph import inject, tools
 from agentrt_langgraph.attach import attach, bound_handlers
 from agentrt_langgraph.handler import AgentRTCallbackHandler
@@ -21,7 +20,7 @@ from agentrt_langgraph.prior import declared_edges
 from agentrt_langgraph.records import Binding
 from agentrt_langgraph.structure import EMPTY, Structure, read_structure
 from agentrt_langgraph.tracker import Tracker
-from agentrt_langgraph.trackers import live_trackers, tracker_of
+from agentrt_langgraph.trackers import tracker_of
 
 logger = logging.getLogger("agentrt")
 
@@ -101,19 +100,6 @@ def uninstall() -> None:
         hooks[:] = [entry for entry in hooks if id(entry[0]) not in ours]
         inject.disable()
         tools.disable()
-
-
-def current() -> Identity | None:
-    """Who is acting here: the identity a request sent from this context would carry. None outside graphs."""
-    for tracker in live_trackers():
-        try:
-            identity = tracker.current_identity()
-        except Exception as error:
-            tracker.runtime.fault("current", error)
-            continue
-        if identity is not None:
-            return identity
-    return None
 
 
 def _is_instrumented(graph: Any, runtime: RuntimePort) -> bool:

@@ -4,7 +4,7 @@ A hand-written node is an agent of its own name. The nodes of an agent loop (`cr
 names like `model` and `tools`) together are one agent, named by the best evidence there is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentrt.identity import START
@@ -34,10 +34,8 @@ def resolve(task: Task) -> Task:
         task.label, task.path = asking.label, asking.path
         task.invocation, task.is_loop = asking.invocation, asking.is_loop
         return task
-    enclosing = task.in_graph.enclosing
     task.label, task.is_loop = _label(task)
-    prefix = resolve(enclosing).path if enclosing is not None else ""
-    task.path = bounded(join_path(prefix, task.label))
+    task.path = bounded(join_path(_prefix(task.in_graph), task.label))
     ns = task.ns or ""
     task.invocation = bounded((ns.rpartition("|")[0] or "root") if task.is_loop else ns or "root")
     return task
@@ -45,9 +43,36 @@ def resolve(task: Task) -> Task:
 
 def rename(task: Task, agent: str) -> None:
     """Let metadata on the task's first call name the task."""
-    enclosing = task.in_graph.enclosing
     task.label = agent
-    task.path = bounded(join_path(resolve(enclosing).path if enclosing is not None else "", agent))
+    task.path = bounded(join_path(_prefix(task.in_graph), agent))
+
+
+def give_name(task: Task, agent: str) -> None:
+    """Let the node's own code name the task: the outermost to say so, and before its first call."""
+    if not task.called and task.given_name is None:
+        task.given_name, task.label = agent, None
+
+
+def scoped_path(task: Task, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Steps from a task's agent to the one that scopes of these names inside it stand for, as (outer, inner) paths."""
+    steps, path = [], resolve(task).path
+    for name in names:
+        inner = bounded(join_path(path, name))
+        if inner != path:
+            steps.append((path, inner))
+            path = inner
+    return steps
+
+
+def _prefix(graph: GraphRun) -> str:
+    """The agent that runs this graph."""
+    if graph.enclosing is None:
+        return ""
+    if graph.scoped:
+        steps = scoped_path(graph.enclosing, graph.scoped)
+        if steps:
+            return steps[-1][1]
+    return resolve(graph.enclosing).path
 
 
 def describe_graph(graph: GraphRun) -> None:
@@ -73,7 +98,7 @@ def describe_graph(graph: GraphRun) -> None:
 def _label(task: Task) -> tuple[str, bool]:
     graph = task.in_graph
     if _is_named(task):
-        return str(task.metadata[AGENT_KEY]), False
+        return task.given_name or str(task.metadata[AGENT_KEY]), False
     if not (graph.is_loop or task.name in GENERIC_NODES or _inherits_loop(task)):
         return task.name, False
     if graph.agent is not None:
@@ -97,7 +122,7 @@ def _asking(task: Task) -> Task | None:
 
 def _is_named(task: Task) -> bool:
     own = task.metadata.get(AGENT_KEY)
-    return bool(own) and own != task.in_graph.metadata.get(AGENT_KEY)
+    return task.given_name is not None or (bool(own) and own != task.in_graph.metadata.get(AGENT_KEY))
 
 
 def session_name(metadata: Mapping[str, Any]) -> str | None:

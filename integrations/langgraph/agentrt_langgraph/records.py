@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import Identity, SessionKey
 from agentrt_langgraph.names import run_id_text
 from agentrt_langgraph.structure import EMPTY, Structure
@@ -58,6 +59,8 @@ class Turn:
     pending: dict[str, None] = field(default_factory=dict)
     """Invocations that failed; abandoned as soon as the run is seen to go on."""
     interrupted: bool = False
+    scope: Scope | None = None
+    """What the user's code had entered around the whole run: it says nothing about the run."""
 
 
 class Tree:
@@ -109,6 +112,7 @@ class GraphRun:
         "name",
         "outer_metadata",
         "parent_agent",
+        "scoped",
         "structure",
         "supersteps",
         "tool",
@@ -118,6 +122,8 @@ class GraphRun:
     def __init__(self, run: Run, turn: Turn, binding: Binding | None) -> None:
         outer = run.parent
         self.enclosing = run.task
+        self.scoped = names_since(scope(), run.task.scope) if run.task is not None else ()
+        """Scopes that the enclosing task had entered around this graph."""
         self.tool = run.tool if run.tool is not None and run.tool.task is run.task else None
         self.metadata = run.metadata
         self.outer_metadata: Mapping[str, Any] = outer.metadata if outer is not None else {}
@@ -162,6 +168,8 @@ class Task(Run):
     called = False
     """It, or something inside it, called a model: it counts as an agent."""
     dispatched = False
+    given_name: str | None = None
+    """By `wrap_node`."""
     label: str | None = None
     path = ""
     invocation = ""
@@ -181,6 +189,8 @@ class Task(Run):
         super().__init__(key, parent, name, metadata)
         self.task = self
         self.in_graph = in_graph
+        self.scope = scope()
+        """What surrounds it: scopes entered since are its own."""
         self.step: int | None = metadata.get("langgraph_step")
 
 

@@ -41,6 +41,9 @@ _INSIDE = (
 )
 """Attributes under which LangChain and `functools` keep what a wrapper wraps."""
 
+AGENT_MARK = "__agentrt_agent__"
+"""Attribute under which `wrap_node` leaves the agent's name on what it wrapped."""
+
 _Named = frozenset[str]
 
 
@@ -64,6 +67,15 @@ def handoffs_in(code: object) -> frozenset[str]:
     """Agents that the tools of a tool node hand over to, as their metadata says."""
     found = ((getattr(tool, "metadata", None) or {}).get(_HANDOFF) for tool in tools_of(code))
     return frozenset(str(agent) for agent in found if agent)
+
+
+def wrapped_name(runnable: object) -> str | None:
+    """The agent that `wrap_node` gave to a node, by what LangGraph made of it."""
+    for held in (runnable, getattr(runnable, "func", None), getattr(runnable, "afunc", None)):
+        name = getattr(held, "__dict__", {}).get(AGENT_MARK)
+        if name is not None:
+            return str(name)
+    return None
 
 
 def names_commands(code: object) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentrt_langgraph.names import LOOP_INTEGRATIONS, agent_of_graph
-from agentrt_langgraph.references import graphs_in, handoffs_in, names_commands, tools_of
+from agentrt_langgraph.references import graphs_in, handoffs_in, names_commands, tools_of, wrapped_name
 
 MAX_DEPTH = 8
 
@@ -25,7 +25,7 @@ class Structure:
     """Nodes that declare nothing at all, and whose code returns commands."""
     nodes: tuple[str, ...] = ()
     overrides: Mapping[str, str] = field(default_factory=dict)
-    """Nodes named by `add_node(..., metadata={"agentrt_agent": ...})`."""
+    """Nodes named by `add_node(..., metadata={"agentrt_agent": ...})` or `wrap_node`."""
     children: Mapping[tuple[str, str | None], tuple["Structure", ...]] = field(default_factory=dict)
     """Graphs inside a node, by node and by the tool that calls them (None: the node itself)."""
     handoffs: frozenset[str] = frozenset()
@@ -120,7 +120,7 @@ def _routes(
 
 def _overrides(builder: Any) -> Iterator[tuple[str, str]]:
     for node, spec in builder.nodes.items():
-        name = (getattr(spec, "metadata", None) or {}).get("agentrt_agent")
+        name = wrapped_name(spec.runnable) or (getattr(spec, "metadata", None) or {}).get("agentrt_agent")
         if name:
             yield node, str(name)
 

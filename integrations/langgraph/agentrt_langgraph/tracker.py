@@ -12,11 +12,13 @@ from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from agentrt.ambient import Current
 from agentrt.identity import Identity
 from agentrt.tools import arguments_digest
 from agentrt_langgraph.ambient import ambient_run
 from agentrt_langgraph.edges import destinations, routed
 from agentrt_langgraph.lifecycle import Lifecycle, task_failed
+from agentrt_langgraph.naming import give_name
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding, Call, Run, Task, ToolRun
 from agentrt_langgraph.reports import Reports
@@ -142,6 +144,22 @@ class Tracker:
             return (
                 self._lifecycle.caller.of_task(around.task) if around is not None and around.task is not None else None
             )
+
+    def current(self) -> Current | None:
+        """Who is acting in this context, and what a request would carry. Without any effect; never raises."""
+        try:
+            identity = self.current_identity()
+            return Current(identity=identity, plan=self.runtime.plan(identity)) if identity is not None else None
+        except Exception as error:
+            self.runtime.fault("current", error)
+            return None
+
+    def name_node(self, agent: str) -> None:
+        """The node whose code is executing here stands for this agent."""
+        around = self._around()
+        with self._lock:
+            if around is not None and around.task is not None:
+                give_name(around.task, agent)
 
     # --- tools
 

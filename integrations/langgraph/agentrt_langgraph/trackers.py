@@ -3,6 +3,7 @@
 import threading
 from weakref import WeakValueDictionary
 
+from agentrt.ambient import register
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.tracker import Tracker
 
@@ -16,6 +17,7 @@ def tracker_of(runtime: RuntimePort) -> Tracker:
         tracker = _trackers.get(id(runtime))
         if tracker is None:
             tracker = _trackers[id(runtime)] = Tracker(runtime)
+            register(tracker)
         return tracker
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from agentrt.ambient import scope
 from agentrt.identity import SessionKey
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded, run_id_text
 from agentrt_langgraph.naming import session_name
@@ -41,6 +42,7 @@ class Sessions:
             resumable=_resumable(run, binding, named=name is not None),
             memory=memory,
             dispatched=dict.fromkeys(memory.replayable),
+            scope=scope(),
         )
 
     def close_turn(self, turn: Turn, *, failed: bool) -> None:
@@ -58,6 +60,11 @@ class Sessions:
         else:
             self._memories.move_to_end(session)
         return memory
+
+    def calls(self, session: SessionKey) -> int:
+        """Calls counted for a session so far."""
+        memory = self._memories.get(session)
+        return memory.calls if memory is not None else 0
 
     def tenant(self, metadata: Mapping[str, Any]) -> str:
         """Owner of a run's data: metadata, else the setting."""
