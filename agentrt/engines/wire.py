@@ -186,6 +186,19 @@ class Anchor(BaseModel):
     resident_blocks: int
 
 
+class GuardStatus(BaseModel):
+    """The guard: the order's hit rate beside that of a shadow LRU over the same requests, on a sample of blocks."""
+
+    mode: Literal["order", "trial", "lru"]
+    """`lru`: the order lost and stands back for a while; `trial`: it is tried again."""
+    sampled_share: float
+    lookups: int
+    """Sampled lookups behind the rates; older ones fade."""
+    hit_rate: float
+    lru_hit_rate: float
+    step_downs: int
+
+
 class EngineStatus(BaseModel):
     """Answer of `GET /v1/agentrt/status`."""
 
@@ -200,6 +213,7 @@ class EngineStatus(BaseModel):
     groups: int
     sessions: int
     faults: int
+    guard: GuardStatus | None = None
     anchors: list[Anchor] = Field(default_factory=list)
     counters: dict[str, int] = Field(default_factory=dict)
 

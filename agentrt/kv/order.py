@@ -14,19 +14,24 @@ A call of unknown identity owns nothing, so an engine without labelled traffic b
 queue is stock LRU and nothing here does anything any more.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentrt.identity import AgentKey, Identity, SessionKey
 from agentrt.kv.chains import AnchorChain, AnchorChains
 from agentrt.kv.groups import Kind, OwnerGroup
+from agentrt.kv.guard import Guard
 from agentrt.kv.load import CacheLoad
 from agentrt.kv.lookup import residency
+from agentrt.kv.overrides import lift_overrides
 from agentrt.kv.ownership import Ownership
 from agentrt.kv.queue import Block, OrderedFreeQueue
 from agentrt.kv.sessions import Sessions
-from agentrt.kv.value import RELEASED, Valuation
+from agentrt.kv.value import Valuation
+
+logger = logging.getLogger("agentrt")
 
 REVALUE_PERIOD_S = 1.0
 _SILENCE_CACHE_TIMES = 4.0
@@ -66,6 +71,7 @@ class KVOrder:
         self._chains = AnchorChains(block_size_tokens)
         self._next_round_s = 0.0
         self._load = CacheLoad(num_blocks, clock())
+        self.guard = Guard(num_blocks)
 
     def take_over(self, free_blocks: Iterable[Block]) -> OrderedFreeQueue:
         """Build the queue from the engine's free blocks, given in stock order."""
@@ -81,12 +87,14 @@ class KVOrder:
         hit_blocks: Sequence[Block],
         prompt_token_ids: Sequence[int] = (),
         *,
+        block_hashes: Sequence[Hashable] = (),
         cache_salt: str | None = None,
         warms: AgentKey | None = None,
     ) -> None:
         """A request was admitted and its hit blocks are in use. Harmless when repeated (preemption).
 
-        `warms` marks our own warm-up of an agent's anchor: it teaches nothing and counts as no session.
+        `block_hashes` are of the prompt's full blocks, for the guard. `warms` marks our own warm-up of an agent's
+        anchor: it teaches nothing and counts as no session.
         """
         if not self.queue.ordered:
             return
@@ -95,11 +103,13 @@ class KVOrder:
         self._calls[call_id] = _Call(identity, warms, list(hit_blocks) if warms else [])
         if warms is not None:
             return
+        if first and block_hashes:
+            self._watch(call_id, block_hashes, len(hit_blocks), (len(prompt_token_ids) - 1) // self.block_size_tokens)
         changed = self.ownership.touch(identity, hit_blocks, now) if hit_blocks else []
         if identity is None:
             self._revalue(changed, now)
             return
-        self._lift_overrides(identity)
+        lift_overrides(self.ownership, self.sessions, identity)
         if first:
             for gone in self.sessions.call_started(call_id, identity, now):
                 self.ownership.end_session(gone)
@@ -125,9 +135,10 @@ class KVOrder:
             group = self.ownership.store(call.identity, blocks, now)
         self._revalue([group], now)
 
-    def call_ended(self, call_id: str) -> None:
-        """That request finished or was aborted; its blocks are about to be freed."""
+    def call_ended(self, call_id: str, block_hashes: Sequence[Hashable] = ()) -> None:
+        """That request finished or was aborted; its blocks, of these hashes in all, are about to be freed."""
         call = self._calls.pop(call_id, None)
+        self.guard.call_ended(call_id, block_hashes)
         if call is None or call.identity is None or not self.queue.ordered:
             return
         now = self.clock()
@@ -190,7 +201,8 @@ class KVOrder:
     def status(self) -> dict[str, Any]:
         """The part of `EngineStatus` the order knows; JSON-able."""
         return {
-            "order": "agentrt" if self.queue.ordered else "lru",
+            "order": "agentrt" if self.queue.ordered and self.queue.by_value else "lru",
+            "guard": self.guard.status(),
             "block_size_tokens": self.block_size_tokens,
             "total_blocks": self.num_blocks,
             "free_blocks": self.queue.num_free_blocks,
@@ -212,19 +224,12 @@ class KVOrder:
         for group in groups:
             self.queue.set_value(group, self.values.value_of(group, now))
 
-    def _lift_overrides(self, identity: Identity) -> None:
-        """The agent calls: what was overruled until then is not any more, and a session that goes on is not over.
-
-        Another invocation that was released stays so: its branch does not come back with this one.
-        """
-        life = self.sessions.get(identity.session_key)
-        resumed = life is not None and life.ended
-        for group in self.ownership.of_session(identity.session_key):
-            if group.kind is not Kind.CONTEXT or group.override is None:
-                continue
-            own = group.agent == identity.agent_key
-            if resumed or (own and (group.override != RELEASED or group.invocation == identity.invocation)):
-                group.override = None
+    def _watch(self, call_id: str, hashes: Sequence[Hashable], hits: int, lookups: int) -> None:
+        """Let the guard compare this request's hits with LRU's, and stand back or take over as it says."""
+        self.guard.call_started(call_id, hashes, hits, lookups)
+        if self.queue.by_value is self.guard.steps_down:
+            self.queue.stand_back(self.guard.steps_down)
+            logger.warning("agentrt: guard: %s", self.guard.verdict())
 
     def _revalue_session(self, session: SessionKey, now: float) -> None:
         """A call of the session started or ended."""

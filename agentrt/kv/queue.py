@@ -66,6 +66,9 @@ class OrderedFreeQueue:
         """Counts frees; orders blocks of equal value."""
         self._compact_at = _COMPACT_FROM
         self.ordered = True
+        """False for good after a fault."""
+        self.by_value = True
+        """False while the order is told to stand back: stock LRU, with the index kept for later."""
         self.faults = 0
         for block in free_blocks:
             if block.block_hash is None:
@@ -102,7 +105,10 @@ class OrderedFreeQueue:
         if n and self.ordered:
             before = len(cached)
             try:
-                self._take_lowest(n, victims)
+                if self.by_value:
+                    self._take_lowest(n, victims)
+                else:
+                    self._take_oldest(n, victims)
                 return victims
             except Exception as error:
                 self.fail(f"popleft_n: {error!r}")
@@ -175,6 +181,12 @@ class OrderedFreeQueue:
             if len(self._heap) > self._compact_at:
                 self._compact()
 
+    def stand_back(self, back: bool) -> None:  # noqa: FBT001 - a switch
+        """Let stock LRU choose victims, or take over again. Groups keep their values and blocks either way."""
+        self.by_value = not back
+        if self.by_value:
+            self._compact()
+
     def uncache(self, block_id: int) -> None:
         """A free block no longer caches anything: it is reused before all that do. Others are left alone."""
         block = self._cached.pop(block_id, None)
@@ -214,13 +226,21 @@ class OrderedFreeQueue:
                 victims.append(cached.pop(block_id))
                 n -= 1
 
+    def _take_oldest(self, n: int, victims: list[Block]) -> None:
+        cached, group_of = self._cached, self._group_of
+        while n:
+            block_id, block = cached.popitem(last=False)
+            victims.append(block)
+            n -= 1
+            del group_of[block_id].free[block_id]
+
     def _runner_up(self) -> tuple[float, int] | None:
         """Key of the second smallest entry: one of the heap root's two children."""
         children = self._heap[1:3]
         return min(children)[:2] if children else None
 
     def _in_order(self) -> list[Block]:
-        if not self.ordered:
+        if not (self.ordered and self.by_value):
             return list(self._cached.values())
         key_of = {i: (self._group_of[i].value, self._group_of[i].free[i]) for i in self._cached}
         return sorted(self._cached.values(), key=lambda block: key_of[block.block_id])

@@ -58,7 +58,7 @@ class Pool:
                 block.block_hash = None
                 self.order.block_evicted(block.block_id)
         self.order.blocks_allocated([b.block_id for b in new])
-        self.order.call_started(call_id, identity, hits, list(range(len(prompt))))
+        self.order.call_started(call_id, identity, hits, list(range(len(prompt))), block_hashes=prompt)
         for key, block in zip(prompt[len(hits) :], new, strict=True):
             block.block_hash = key
             self.cached[key] = block

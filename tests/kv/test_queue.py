@@ -31,6 +31,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.time = 0
 
     def expected_order(self):
+        if not self.queue.by_value:
+            return list(self.cached)
         return sorted(self.cached, key=lambda i: (self.group_of[i].value, self.cached[i]))
 
     @precondition(lambda self: self.uncached or self.cached)
@@ -85,6 +87,10 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(group=st.integers(0, NUM_GROUPS - 1), value=st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0, 1.5]))
     def revalue(self, group, value):
         self.queue.set_value(self.groups[group], value)
+
+    @rule(back=st.booleans())
+    def stand_back(self, back):
+        self.queue.stand_back(back)
 
     @invariant()
     def same_order_and_count(self):

@@ -131,6 +131,7 @@ class Scheduler:
                 request.identity,
                 hit,
                 request.prompt,
+                block_hashes=request.chain.hashes,
                 cache_salt=request.cache_salt,
                 warms=request.warms,
             ),
@@ -201,7 +202,7 @@ class Scheduler:
             self._count("finished")
 
     def _release(self, request: Request) -> None:
-        self._pool.tell("call_ended", lambda order: order.call_ended(request.request_id))
+        self._pool.tell("call_ended", lambda order: order.call_ended(request.request_id, request.chain.hashes))
         self._give_back_blocks(request)
 
     def _give_back_blocks(self, request: Request) -> None:
