@@ -6,6 +6,7 @@ is tried again, after a longer rest each time it loses again.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,29 +65,41 @@ class Guard:
         self._tally = Tally()
         self._since_change = 0
         self._rest_factor = 1
-        self._prompt_blocks: dict[str, int] = {}
+        self._filled: dict[str, int] = {}
+        """Full blocks of each running request."""
         self.mode = Mode.ORDER
         self.step_downs = 0
         self.last_loss = 0.0
         """The loss that the last step-down was for."""
 
-    def call_started(self, call_id: str, hashes: Sequence[Hashable], hits: int, lookups: int) -> None:
-        """A request with these full prompt blocks was admitted; the first `hits` of at most `lookups` were cached."""
-        self._prompt_blocks[call_id] = len(hashes)
-        sampled = self._shadow.sample(hashes)
-        looked_up = len(self._shadow.sample(hashes[:lookups]))
-        found = len(self._shadow.sample(hashes[: min(hits, lookups)]))
-        shadow_hits = self._shadow.start(call_id, sampled, looked_up)
+    def admitted(self, call_id: str, hashes: Sequence[Hashable], hits: int, lookups: int) -> None:
+        """A request with these full prompt blocks was admitted: `hits` of them were cached, at most `lookups` could be.
+
+        `lookups` is 0 where it says nothing: a request admitted again, or one that may not read the cache.
+        """
+        shadow = self._shadow
+        places, sampled = shadow.sample(hashes)
+        looked_up = bisect_left(places, lookups)
+        found = bisect_left(places, min(hits, lookups))
+        shadow_hits = shadow.hits(sampled[:looked_up])
+        shadow.hold(call_id, sampled[: bisect_left(places, hits)])
+        self._filled[call_id] = hits
         if looked_up:
             self._tally.add(looked_up, found, shadow_hits, self._memory)
             self._since_change += looked_up
             self._judge()
 
-    def call_ended(self, call_id: str, hashes: Sequence[Hashable] = ()) -> None:
-        """The request ended; `hashes` are of all blocks it filled. Harmless for a request never seen to begin."""
-        prompt_blocks = self._prompt_blocks.pop(call_id, None)
-        if prompt_blocks is not None:
-            self._shadow.end(call_id, self._shadow.sample(hashes[prompt_blocks:]))
+    def filled(self, call_id: str, first: int, hashes: Sequence[Hashable]) -> None:
+        """The request's blocks from the `first` on became full, with these hashes."""
+        known = self._filled.get(call_id)
+        if known is not None and first + len(hashes) > known:
+            self._shadow.hold(call_id, self._shadow.sample(hashes[max(0, known - first) :])[1])
+            self._filled[call_id] = first + len(hashes)
+
+    def freed(self, call_id: str) -> None:
+        """The request gives its blocks back. Harmless for one never seen."""
+        if self._filled.pop(call_id, None) is not None:
+            self._shadow.release(call_id)
 
     def reset(self) -> None:
         """The cache was emptied."""

@@ -1,10 +1,12 @@
 """Finding owner groups: by the target of an action, and for people who ask what is resident."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from agentrt.identity import SessionKey
+from agentrt.identity import AgentKey, SessionKey
 from agentrt.kv.groups import Kind, OwnerGroup
 from agentrt.kv.ownership import Ownership
+from agentrt.kv.queue import Block
 
 
 def select(
@@ -64,3 +66,16 @@ def _row(group: OwnerGroup, tenant: str) -> dict[str, Any]:
         "free_blocks": len(group.free),
         "value": group.value,
     }
+
+
+def shared_head(ownership: Ownership, hit_blocks: Sequence[Block]) -> Sequence[Block]:
+    """The leading hit blocks that several sessions share."""
+    for index, block in enumerate(hit_blocks):
+        if ownership.owner(block.block_id).kind is not Kind.ANCHOR:
+            return hit_blocks[:index]
+    return hit_blocks
+
+
+def sharing_of(ownership: Ownership, agent: AgentKey) -> int:
+    """Sharing of an agent's best known anchor, for blocks computed ahead of need."""
+    return max((group.sharing for group in ownership.anchors_of(agent)), default=1)

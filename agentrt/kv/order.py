@@ -24,7 +24,7 @@ from agentrt.kv.chains import AnchorChain, AnchorChains
 from agentrt.kv.groups import Kind, OwnerGroup
 from agentrt.kv.guard import Guard
 from agentrt.kv.load import CacheLoad
-from agentrt.kv.lookup import residency
+from agentrt.kv.lookup import residency, shared_head, sharing_of
 from agentrt.kv.overrides import lift_overrides
 from agentrt.kv.ownership import Ownership
 from agentrt.kv.queue import Block, OrderedFreeQueue
@@ -103,8 +103,9 @@ class KVOrder:
         self._calls[call_id] = _Call(identity, warms, list(hit_blocks) if warms else [])
         if warms is not None:
             return
-        if first and block_hashes:
-            self._watch(call_id, block_hashes, len(hit_blocks), (len(prompt_token_ids) - 1) // self.block_size_tokens)
+        if block_hashes:
+            lookups = (len(prompt_token_ids) - 1) // self.block_size_tokens if first else 0
+            self._watch(call_id, block_hashes, len(hit_blocks), lookups)
         changed = self.ownership.touch(identity, hit_blocks, now) if hit_blocks else []
         if identity is None:
             self._revalue(changed, now)
@@ -114,17 +115,21 @@ class KVOrder:
             for gone in self.sessions.call_started(call_id, identity, now):
                 self.ownership.end_session(gone)
             self.count("labelled_calls")
-        self._chains.remember(identity.agent_key, self._anchor_head(hit_blocks), prompt_token_ids, cache_salt)
+        self._chains.remember(identity.agent_key, shared_head(self.ownership, hit_blocks), prompt_token_ids, cache_salt)
         self._revalue_session(identity.session_key, now)  # it is in every group that the touch changed
 
-    def blocks_stored(self, call_id: str, blocks: Sequence[Block]) -> None:
-        """Blocks of that request became full and hashed."""
+    def blocks_stored(
+        self, call_id: str, blocks: Sequence[Block], *, first: int = 0, block_hashes: Sequence[Hashable] = ()
+    ) -> None:
+        """Blocks of that request became full and hashed: the `first` one of its chain, and those after it."""
         call = self._calls.get(call_id)
         if call is None or not blocks or not self.queue.ordered:
             return
+        if block_hashes:
+            self.guard.filled(call_id, first, block_hashes)
         now = self.clock()
         if call.warms is not None:
-            group = self.ownership.store_anchor(call.warms, blocks, self._sharing(call.warms), now)
+            group = self.ownership.store_anchor(call.warms, blocks, sharing_of(self.ownership, call.warms), now)
             call.blocks += blocks
             chain = self._chains.get(call.warms)
             if chain is not None:
@@ -135,10 +140,14 @@ class KVOrder:
             group = self.ownership.store(call.identity, blocks, now)
         self._revalue([group], now)
 
-    def call_ended(self, call_id: str, block_hashes: Sequence[Hashable] = ()) -> None:
-        """That request finished or was aborted; its blocks, of these hashes in all, are about to be freed."""
+    def call_preempted(self, call_id: str) -> None:
+        """That request gives its blocks back and waits to be admitted again."""
+        self.guard.freed(call_id)
+
+    def call_ended(self, call_id: str) -> None:
+        """That request finished or was aborted; its blocks are about to be freed."""
         call = self._calls.pop(call_id, None)
-        self.guard.call_ended(call_id, block_hashes)
+        self.guard.freed(call_id)
         if call is None or call.identity is None or not self.queue.ordered:
             return
         now = self.clock()
@@ -162,7 +171,7 @@ class KVOrder:
         group = self.ownership.owner(block_id)
         self.count(f"evicted_{group.kind}_blocks")
         if group.kind is not Kind.UNKNOWN:
-            # Still free, so somebody dropped its hash in place: its owner has lost it, and it must not wait behind it.
+            # Still free: somebody dropped its hash in place, and it must not wait behind what is cached.
             self.queue.uncache(block_id)
         self.ownership.forget(block_id)
 
@@ -226,7 +235,7 @@ class KVOrder:
 
     def _watch(self, call_id: str, hashes: Sequence[Hashable], hits: int, lookups: int) -> None:
         """Let the guard compare this request's hits with LRU's, and stand back or take over as it says."""
-        self.guard.call_started(call_id, hashes, hits, lookups)
+        self.guard.admitted(call_id, hashes, hits, lookups)
         if self.queue.by_value is self.guard.steps_down:
             self.queue.stand_back(self.guard.steps_down)
             logger.warning("agentrt: guard: %s", self.guard.verdict())
@@ -235,18 +244,6 @@ class KVOrder:
         """A call of the session started or ended."""
         for group in self.ownership.of_session(session):
             self.queue.set_value(group, self.values.after_call(group, session, now))
-
-    def _anchor_head(self, hit_blocks: Sequence[Block]) -> Sequence[Block]:
-        """The leading hit blocks that several sessions share."""
-        owner = self.ownership.owner
-        for index, block in enumerate(hit_blocks):
-            if owner(block.block_id).kind is not Kind.ANCHOR:
-                return hit_blocks[:index]
-        return hit_blocks
-
-    def _sharing(self, agent: AgentKey) -> int:
-        """Sharing of an agent's best known anchor, for blocks computed ahead of need."""
-        return max((g.sharing for g in self.ownership.anchors_of(agent)), default=1)
 
     def _unknown_age_s(self) -> float:
         """Seconds since the oldest unclaimed free block was freed."""

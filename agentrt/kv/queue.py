@@ -68,7 +68,7 @@ class OrderedFreeQueue:
         self.ordered = True
         """False for good after a fault."""
         self.by_value = True
-        """False while the order is told to stand back: stock LRU, with the index kept for later."""
+        """False while the order stands back: stock LRU, with the index kept."""
         self.faults = 0
         for block in free_blocks:
             if block.block_hash is None:
@@ -105,10 +105,7 @@ class OrderedFreeQueue:
         if n and self.ordered:
             before = len(cached)
             try:
-                if self.by_value:
-                    self._take_lowest(n, victims)
-                else:
-                    self._take_oldest(n, victims)
+                (self._take_lowest if self.by_value else self._take_oldest)(n, victims)
                 return victims
             except Exception as error:
                 self.fail(f"popleft_n: {error!r}")

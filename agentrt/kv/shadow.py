@@ -10,7 +10,9 @@ Blocks of a running request cannot be evicted; when it ends they become free, th
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
-_RANGE = 1 << 32
+_STEPS = 256
+"""The share is a multiple of 1/256, so that one byte of a hash decides."""
+
 _MIX = 0x9E3779B1  # Knuth's multiplicative hash: consecutive integers fall anywhere
 
 
@@ -18,10 +20,10 @@ class ShadowLRU:
     """LRU of `capacity_blocks` blocks, of which about `sample_blocks` are followed. Memory is bounded by these."""
 
     def __init__(self, capacity_blocks: int, *, sample_blocks: int = 2048) -> None:
-        self.share = min(1.0, sample_blocks / max(1, capacity_blocks))
+        self._below = min(_STEPS, max(1, _STEPS * sample_blocks // max(1, capacity_blocks)))
+        self.share = self._below / _STEPS
         self.capacity = max(1, round(capacity_blocks * self.share))
         """Followed blocks that the shadow holds."""
-        self._below = int(_RANGE * self.share)
         self._free: OrderedDict[Hashable, None] = OrderedDict()
         self._in_use: dict[Hashable, int] = {}
         self._calls: dict[str, list[Hashable]] = {}
@@ -29,31 +31,35 @@ class ShadowLRU:
     def __len__(self) -> int:
         return len(self._free) + len(self._in_use)
 
-    def sample(self, hashes: Sequence[Hashable]) -> list[Hashable]:
-        """Those of these block hashes that are followed, in order."""
-        if self.share >= 1.0:
-            return list(hashes)
+    def sample(self, hashes: Sequence[Hashable]) -> tuple[list[int], list[Hashable]]:
+        """Those of these block hashes that are followed: their places and themselves."""
         below = self._below
-        return [h for h in hashes if _position(h) < below]
+        if hashes and isinstance(hashes[0], bytes):
+            places = [i for i, h in enumerate(hashes) if h[0] < below]  # type: ignore[index]  # one kind of hash a pool
+        else:
+            places = [i for i, h in enumerate(hashes) if (hash(h) * _MIX >> 24) % _STEPS < below]
+        followed = [hashes[i] for i in places]
+        return places, followed
 
-    def start(self, call_id: str, sampled: Sequence[Hashable], lookups: int) -> int:
-        """A request with these followed blocks began; returns how many of the first `lookups` the shadow has.
-
-        Only a prefix counts: behind the first missing block nothing is of use.
-        """
-        hits = 0
-        for block in sampled[:lookups]:
+    def hits(self, sampled: Sequence[Hashable]) -> int:
+        """How many of these followed blocks the shadow has. Behind the first missing one nothing is of use."""
+        for index, block in enumerate(sampled):
             if block not in self._free and block not in self._in_use:
-                break
-            hits += 1
-        self._calls[call_id] = []
-        self._hold(call_id, sampled)
-        return hits
+                return index
+        return len(sampled)
 
-    def end(self, call_id: str, sampled: Sequence[Hashable] = ()) -> None:
-        """The request ended, with these further blocks that it filled; all of its blocks are free now."""
-        self._hold(call_id, sampled)
-        for block in reversed(self._calls.pop(call_id)):
+    def hold(self, call_id: str, sampled: Sequence[Hashable]) -> None:
+        """A running request uses these followed blocks, in addition to those it has."""
+        held = self._calls.setdefault(call_id, [])
+        for block in sampled:
+            self._free.pop(block, None)
+            self._in_use[block] = self._in_use.get(block, 0) + 1
+            held.append(block)
+        self._evict()
+
+    def release(self, call_id: str) -> None:
+        """The request gives its blocks back: it ended, or was preempted."""
+        for block in reversed(self._calls.pop(call_id, ())):
             users = self._in_use[block] - 1
             if users:
                 self._in_use[block] = users
@@ -66,21 +72,8 @@ class ShadowLRU:
         """The cache was reset: nothing free is cached any more."""
         self._free.clear()
 
-    def _hold(self, call_id: str, blocks: Sequence[Hashable]) -> None:
-        held = self._calls[call_id]
-        for block in blocks:
-            self._free.pop(block, None)
-            self._in_use[block] = self._in_use.get(block, 0) + 1
-            held.append(block)
-        self._evict()
-
     def _evict(self) -> None:
-        while self._free and len(self) > self.capacity:
+        # Every running request also has a block that is not full yet.
+        room = self.capacity - self.share * len(self._calls)
+        while self._free and len(self) > room:
             self._free.popitem(last=False)
-
-
-def _position(block_hash: Hashable) -> int:
-    """Where a hash falls in [0, 2^32); the same in every process."""
-    if isinstance(block_hash, bytes):
-        return int.from_bytes(block_hash[:4], "little")
-    return (hash(block_hash) * _MIX) % _RANGE

@@ -30,10 +30,11 @@ class Bench:
         self.order = KVOrder(num_blocks=blocks, block_size_tokens=16, clock=lambda: self.now)
         self.queue = self.order.take_over([Block(i) for i in range(blocks)])
         self.history, self.calls, self.spent = {}, 0, 0.0
+        self.random = random.Random(0)
 
-    def timed(self, function, *args):
+    def timed(self, function, *args, **kwargs):
         start = time.perf_counter()
-        result = function(*args)
+        result = function(*args, **kwargs)
         self.spent += time.perf_counter() - start
         return result
 
@@ -51,10 +52,13 @@ class Bench:
                 block.block_hash = None
                 self.timed(self.order.block_evicted, block.block_id)
         self.timed(self.order.blocks_allocated, [b.block_id for b in new])
-        self.timed(self.order.call_started, call_id, identity, hits)
-        for block in new:
-            block.block_hash = (self.calls, block.block_id)
-        self.timed(self.order.blocks_stored, call_id, new)
+        fresh = [self.random.randbytes(32) for _ in new]
+        hashes = [*(block.block_hash for block in hits), *fresh]
+        tokens = range(len(hashes) * 16)
+        self.timed(self.order.call_started, call_id, identity, hits, tokens, block_hashes=hashes)
+        for block, block_hash in zip(new, fresh, strict=True):
+            block.block_hash = block_hash
+        self.timed(self.order.blocks_stored, call_id, new, first=len(hits), block_hashes=fresh)
         self.timed(self.order.call_ended, call_id)
         self.timed(self.queue.append_n, [*reversed(new), *reversed(hits)])
         self.history[session, agent] = [*hits, *new][: self.args.blocks_per_prompt * 3 // 4]

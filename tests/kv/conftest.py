@@ -62,7 +62,7 @@ class Pool:
         for key, block in zip(prompt[len(hits) :], new, strict=True):
             block.block_hash = key
             self.cached[key] = block
-        self.order.blocks_stored(call_id, new)
+        self.order.blocks_stored(call_id, new, first=len(hits), block_hashes=prompt[len(hits) :])
         self.in_use[call_id] = [*hits, *new]
         return call_id, len(hits)
 

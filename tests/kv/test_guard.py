@@ -17,11 +17,12 @@ from agentrt.kv.shadow import ShadowLRU
 def test_the_shadow_hits_what_stock_lru_hits(pool_of, capacity, prompts):
     """With every block followed, a pool without identities and the shadow hit exactly the same blocks."""
     pool = pool_of(capacity)
-    shadow = ShadowLRU(capacity, sample_blocks=capacity)
+    shadow = ShadowLRU(capacity + 1, sample_blocks=capacity + 1)  # these requests have no block that is not full
     for number, (chain, length) in enumerate(prompts):
         prompt = [(chain, i) for i in range(length)]
-        expected = shadow.start(str(number), prompt, len(prompt))
-        shadow.end(str(number))
+        expected = shadow.hits(prompt)
+        shadow.hold(str(number), prompt)
+        shadow.release(str(number))
         assert pool.run(None, prompt) == expected
 
 
@@ -30,16 +31,18 @@ def test_a_sample_follows_its_share():
     shadow = ShadowLRU(20_000, sample_blocks=2000)
     rng = random.Random(0)
     for hashes in (range(50_000), [rng.randbytes(16) for _ in range(50_000)]):
-        assert 4500 < len(shadow.sample(hashes)) < 5500
+        places, followed = shadow.sample(hashes)
+        assert 0.9 * shadow.share < len(places) / 50_000 < 1.1 * shadow.share
+        assert followed == [hashes[place] for place in places]
 
 
 def test_the_shadow_is_bounded():
     """Whatever passes through, the shadow holds no more than its capacity and what is in use."""
     shadow = ShadowLRU(1000, sample_blocks=100)
     for call in range(200):
-        blocks = shadow.sample(range(call * 50, call * 50 + 50))
-        shadow.start(str(call), blocks, len(blocks))
-        shadow.end(str(call))
+        _, blocks = shadow.sample(range(call * 50, call * 50 + 50))
+        shadow.hold(str(call), blocks)
+        shadow.release(str(call))
         assert len(shadow) <= 100
     shadow.clear()
     assert len(shadow) == 0
@@ -50,8 +53,9 @@ def feed(guard, calls, *, hits, shadow_hits):
     seen = feed.calls = getattr(feed, "calls", 0)
     for number in range(seen, seen + calls):
         blocks = [("old", i) for i in range(shadow_hits)] + [(number, i) for i in range(100 - shadow_hits)]
-        guard.call_started(str(number), blocks, hits, 100)
-        guard.call_ended(str(number), blocks)
+        guard.admitted(str(number), blocks, hits, 100)
+        guard.filled(str(number), hits, blocks[hits:])
+        guard.freed(str(number))
     feed.calls = seen + calls
 
 

@@ -148,10 +148,13 @@ class Scheduler:
         # As in vLLM a block can be hit from the moment it is scheduled: a step writes its KV before it is read.
         first, last = request.num_stored_blocks, target // self._pool.block_size_tokens
         if last > first:
-            full = request.blocks[first:last]
-            self._pool.store(full, request.chain.extend(request.tokens)[first:last])
+            full, hashes = request.blocks[first:last], request.chain.extend(request.tokens)[first:last]
+            self._pool.store(full, hashes)
             request.num_stored_blocks = last
-            self._pool.tell("blocks_stored", lambda order: order.blocks_stored(request.request_id, full))
+            call_id = request.request_id
+            self._pool.tell(
+                "blocks_stored", lambda order: order.blocks_stored(call_id, full, first=first, block_hashes=hashes)
+            )
         return True
 
     def _schedule(self, request: Request, count: int) -> None:
@@ -161,6 +164,7 @@ class Scheduler:
     def _preempt(self, request: Request) -> None:
         self._budget += self._scheduled.pop(request, 0)
         self.running.remove(request)
+        self._pool.tell("call_preempted", lambda order: order.call_preempted(request.request_id))
         self._give_back_blocks(request)
         request.num_preemptions += 1
         self._enqueue(request)
@@ -202,7 +206,7 @@ class Scheduler:
             self._count("finished")
 
     def _release(self, request: Request) -> None:
-        self._pool.tell("call_ended", lambda order: order.call_ended(request.request_id, request.chain.hashes))
+        self._pool.tell("call_ended", lambda order: order.call_ended(request.request_id))
         self._give_back_blocks(request)
 
     def _give_back_blocks(self, request: Request) -> None:

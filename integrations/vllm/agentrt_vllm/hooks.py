@@ -25,6 +25,8 @@ class Hooks:
         self.order = order
         self._manager = manager
         self._pool = manager.block_pool
+        # Else hashes do not stand for blocks one by one, and the guard has nothing to compare.
+        self._hashes_are_blocks = getattr(self._pool, "hash_block_size", None) == order.block_size_tokens
         self._arriving: tuple[Any, Any] | None = None
         """Request and hit blocks being admitted, until the order has heard of them."""
 
@@ -90,6 +92,7 @@ class Hooks:
             None if warming else named,
             [block for block in hits.blocks[0] if not block.is_null],
             request.prompt_token_ids or (),
+            block_hashes=self._hashes(request),
             cache_salt=request.cache_salt,
             warms=named.agent_key if warming and named is not None else None,
         )
@@ -109,14 +112,15 @@ class Hooks:
         ) -> Any:
             self._tell("allocate_slots", self._start)
             result = original(request, blocks, num_cached_blocks, num_full_blocks, *args, **kwargs)
-            self._tell("cache_full_blocks", self._stored, request, blocks[num_cached_blocks:num_full_blocks])
+            self._tell("cache_full_blocks", self._stored, request, blocks, num_cached_blocks, num_full_blocks)
             return result
 
         return cache_full_blocks
 
-    def _stored(self, request: Any, blocks: Any) -> None:
-        stored = [block for block in blocks if block.block_hash is not None and not block.is_null]
-        self.order.blocks_stored(request.request_id, stored)
+    def _stored(self, request: Any, blocks: Any, first: int, end: int) -> None:
+        stored = [block for block in blocks[first:end] if block.block_hash is not None and not block.is_null]
+        hashes = self._hashes(request)[first:end]
+        self.order.blocks_stored(request.request_id, stored, first=first, block_hashes=hashes)
 
     def _free(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def free(request: Any) -> Any:
@@ -126,8 +130,19 @@ class Hooks:
         return free
 
     def _ended(self, request: Any) -> None:
-        if request.is_finished():  # a preempted request gives up its blocks, but its call goes on
+        if request.is_finished():
             self.order.call_ended(request.request_id)
+        else:
+            self.order.call_preempted(request.request_id)
+
+    def _hashes(self, request: Any) -> Any:
+        """Hashes of the request's full blocks so far; none where they would mislead the guard.
+
+        A request that may not read the cache says nothing about what it would have found there.
+        """
+        if not self._hashes_are_blocks or getattr(request, "skip_reading_prefix_cache", False):
+            return ()
+        return request.block_hashes
 
     def _evict(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def maybe_evict_cached_block(block: Any) -> Any:
@@ -160,6 +175,7 @@ class Hooks:
                     self.order.block_evicted(block.block_id)
         finally:
             queue.prepend_n(removed)
+        self.order.guard.reset()
 
 
 def _identity(request: Any) -> Identity | None:
