@@ -7,9 +7,10 @@ from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import START, Dispatch, Identity, SessionKey
 from agentrt_langgraph.edges import inherited_parent, origin_agents, predecessors
 from agentrt_langgraph.names import TOOL_NODES, bounded
-from agentrt_langgraph.naming import AGENT_KEY, rename, resolve, scoped_path, session_name
+from agentrt_langgraph.naming import AGENT_KEY, ROOT, rename, resolve, scoped_path, session_name
 from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
 from agentrt_langgraph.reports import Reports
+from agentrt_langgraph.threads import MAX_VISITS
 from agentrt_langgraph.turns import TENANT_KEY, Sessions
 
 _OVERRIDES = frozenset({AGENT_KEY, "agentrt_session", TENANT_KEY})
@@ -169,9 +170,14 @@ def _mark_called(task: Task) -> None:
     """The task, and all around it, now count as agents; each remembers the visits inside it."""
     invocation = resolve(task).invocation
     inner: Task | None = task
+    turn = task.in_graph.turn
     while inner is not None:
         inner.called = True
         graph = inner.in_graph
+        if graph.enclosing is None and turn.thread is not None and inner.ns is not None and invocation != ROOT:
+            turn.inside[invocation] = inner.ns
+            if len(turn.inside) > MAX_VISITS:
+                del turn.inside[next(iter(turn.inside))]
         graph.invocations[invocation] = None
         if len(graph.invocations) > MAX_INVOCATIONS:
             del graph.invocations[next(iter(graph.invocations))]

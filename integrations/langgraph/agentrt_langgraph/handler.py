@@ -73,7 +73,9 @@ class AgentRTCallbackHandler(_Base):
         """A graph, a node, or anything else runnable began."""
         try:
             name = kwargs.get("name") or ""
-            self._tracker.chain_started(run_id.int, _key(parent_run_id), name, metadata, tags, binding=self._binding)
+            self._tracker.chain_started(
+                run_id.int, _key(parent_run_id), name, metadata, tags, binding=self._binding, given=inputs
+            )
         except Exception as error:
             self._runtime.fault("on_chain_start", error)
 

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp, ParentCommand
+from langgraph.types import Command
 
 from agentrt.identity import START
 from agentrt_langgraph.calls import Caller
@@ -31,7 +32,9 @@ class Lifecycle:
         parent: Run | None,
         name: str,
         metadata: Mapping[str, Any],
+        *,
         tags: Sequence[str] | None,
+        given: object = None,
     ) -> Run:
         """A runnable began."""
         ns = metadata.get(NAMESPACE)
@@ -40,6 +43,8 @@ class Lifecycle:
             run = self._open_task(key, parent, name, metadata)
         else:
             run = Run(key, parent, name, metadata)
+            if given is not None and run.task is None and not isinstance(given, Command):
+                run.has_input = True
             # The function behind a conditional edge runs beside the node's own body, which is step 1.
             if tags and parent is not None and parent is parent.task:
                 run.is_router = any(tag.startswith("seq:step:") and tag != "seq:step:1" for tag in tags)
@@ -52,10 +57,13 @@ class Lifecycle:
         """A node begins: only it has a new namespace."""
         graph = parent.graph or self._open_graph(parent)
         task = Task(key, parent, name, metadata, graph)
+        turn = graph.turn
         if name != START:
             graph.add(task)
-        if graph.turn.pending:
-            self._reports.abandon(graph.turn)
+            if turn.thread is not None and graph.enclosing is None and task.ns is not None and task.step is not None:
+                turn.pending.update(dict.fromkeys(self._sessions.visit(turn, parent, task.ns, task.step)))
+        if turn.pending:
+            self._reports.abandon(turn)
         return task
 
     def _open_graph(self, run: Run) -> GraphRun:

@@ -22,6 +22,9 @@ from agentrt_langgraph.names import (
 from agentrt_langgraph.records import GraphRun, Task
 
 AGENT_KEY = "agentrt_agent"
+ROOT = "root"
+"""The visit of an agent that is a whole outermost graph: every run of its thread continues it."""
+
 _LOOP_NODES = frozenset({"model", "tools"})
 
 
@@ -37,7 +40,7 @@ def resolve(task: Task) -> Task:
     task.label, task.is_loop = _label(task)
     task.path = bounded(join_path(_prefix(task.in_graph), task.label))
     ns = task.ns or ""
-    task.invocation = bounded((ns.rpartition("|")[0] or "root") if task.is_loop else ns or "root")
+    task.invocation = bounded((ns.rpartition("|")[0] or ROOT) if task.is_loop else ns or ROOT)
     return task
 
 

@@ -61,6 +61,14 @@ class Turn:
     interrupted: bool = False
     scope: Scope | None = None
     """What the user's code had entered around the whole run: it says nothing about the run."""
+    thread: Hashable = None
+    """Key of the thread that this run goes on with, where it can be sent back; see `threads.py`."""
+    input_steps: int = 0
+    """Supersteps that the run's input takes, as far as known."""
+    steps: dict[str, int] = field(default_factory=dict)
+    """Superstep of each visit of the outermost graph, by namespace."""
+    inside: dict[str, str] = field(default_factory=dict)
+    """That visit's namespace, by invocation."""
 
 
 class Tree:
@@ -79,6 +87,8 @@ class Run:
     graph: "GraphRun | None" = None
     raw_calls: tuple[Hashable, ...] = ()
     is_router = False
+    has_input = False
+    """It was given new input, rather than told to go on."""
 
     def __init__(self, key: Hashable, parent: "Run | None", name: str, metadata: Mapping[str, Any]) -> None:
         self.key = key

@@ -55,12 +55,14 @@ class Tracker:
         tags: Sequence[str] | None = None,
         *,
         binding: Binding | None = None,
+        given: object = None,
     ) -> None:
-        """A runnable began. The same run may be told twice, when a handler is attached twice."""
+        """A runnable began, with this input. The same run may be told twice, when a handler is attached twice."""
         with self._lock:
             run = self.open_runs.get(key)
             if run is None:
-                run = self._lifecycle.open(key, self.open_runs.get(parent_key), name, metadata or _NO_METADATA, tags)
+                parent = self.open_runs.get(parent_key)
+                run = self._lifecycle.open(key, parent, name, metadata or _NO_METADATA, tags=tags, given=given)
             if binding is not None and binding not in run.bindings:
                 run.bindings = (*run.bindings, binding)
 

@@ -10,10 +10,14 @@ from agentrt.identity import SessionKey
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded, run_id_text
 from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import Binding, Run, SessionMemory, Turn
+from agentrt_langgraph.threads import MAX_VISITS, Threads
 
 MAX_SESSIONS = 10_000
 MAX_REPLAYABLE = 256
 """A resume repeats the last superstep; more than this many visits of one need no remembering."""
+
+_INPUT_STEPS = 2
+"""Supersteps that new input takes in a `StateGraph`: it is stored, and START passes it on."""
 
 TENANT_KEY = "agentrt_tenant"
 _SERVER_KEYS = ("assistant_id", "graph_id")
@@ -26,6 +30,7 @@ class Sessions:
     def __init__(self, default_tenant: str) -> None:
         self._default_tenant = default_tenant
         self._memories: OrderedDict[SessionKey, SessionMemory] = OrderedDict()
+        self._threads = Threads()
 
     def __len__(self) -> int:
         return len(self._memories)
@@ -36,7 +41,7 @@ class Sessions:
         name = session_name(metadata)
         session = SessionKey(self.tenant(metadata), name or run_id_text(run.key))
         memory = self.memory(session) if name is not None else SessionMemory()
-        return Turn(
+        turn = Turn(
             session=session,
             workload=_workload(run, binding),
             resumable=_resumable(run, binding, named=name is not None),
@@ -44,11 +49,33 @@ class Sessions:
             dispatched=dict.fromkeys(memory.replayable),
             scope=scope(),
         )
+        thread_id = metadata.get("thread_id")
+        if thread_id is not None and turn.resumable:
+            nodes = binding.structure.nodes if binding is not None else None
+            turn.thread = (session, turn.workload, nodes, str(thread_id))
+            turn.input_steps = _INPUT_STEPS if run.has_input and nodes else 0
+        return turn
+
+    def visit(self, turn: Turn, run: Run, ns: str, step: int) -> tuple[str, ...]:
+        """A visit of the outermost graph began; returns the invocations that the run turns out not to continue.
+
+        `run` is the graph's: without a binding, a graph may have no checkpointer and count supersteps anew with each
+        run, so that only a checkpoint id of the user's shows that it was sent back.
+        """
+        gone: tuple[str, ...] = ()
+        if not turn.steps and (run.bindings or "checkpoint_id" in run.metadata):
+            gone = self._threads.left_behind(turn.thread, ns, step, input_steps=turn.input_steps)
+        turn.steps[ns] = step
+        if len(turn.steps) > MAX_VISITS:
+            del turn.steps[next(iter(turn.steps))]
+        return gone
 
     def close_turn(self, turn: Turn, *, failed: bool) -> None:
         """Keep what a resume would repeat; a turn that is done repeats nothing."""
         replayable = islice(reversed(turn.dispatched), MAX_REPLAYABLE) if failed or turn.interrupted else ()
         turn.memory.replayable = frozenset(replayable)
+        if turn.steps:
+            self._threads.add(turn.thread, turn.steps, turn.inside)
 
     def memory(self, session: SessionKey) -> SessionMemory:
         """What is remembered of a session; empty for a new one."""
