@@ -7,7 +7,7 @@ import pytest
 
 from agentrt.act import Outcome, OutcomeStatus
 from agentrt.engines.base import Engine
-from agentrt.engines.wire import Action, Capabilities, EngineStatus, Residency
+from agentrt.engines.wire import Action, AuditReply, Capabilities, EngineStatus, Residency
 from agentrt.errors import EngineUnreachable
 
 
@@ -46,6 +46,9 @@ class RecordingEngine(Engine):
         if self.dead:
             raise EngineUnreachable("no answer from http://127.0.0.1:1")
         return self.engine_status
+
+    def audit(self) -> AuditReply:
+        return AuditReply(blocks=0, findings=[])
 
     def residency(self, *, agent=None, session=None, tenant="default") -> list[Residency]:
         return []

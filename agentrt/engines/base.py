@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from agentrt.act import Outcome
-from agentrt.engines.wire import Action, Capabilities, EngineStatus, Residency
+from agentrt.engines.wire import Action, AuditReply, Capabilities, EngineStatus, Residency
 from agentrt.identity import DEFAULT_TENANT
 
 
@@ -41,6 +41,10 @@ class Engine(ABC):
         self, *, agent: str | None = None, session: str | None = None, tenant: str = DEFAULT_TENANT
     ) -> list[Residency]:
         """Which blocks of an agent or a session are resident, by owner group. Raises EngineError."""
+
+    @abstractmethod
+    def audit(self) -> AuditReply:
+        """Whether queue, ownership and blocks agree; walks the whole pool. Raises EngineError."""
 
     def close(self) -> None:  # noqa: B027 - optional by design
         """Release connections, threads and ports."""

@@ -24,6 +24,7 @@ from agentrt.engines.wire import (
     PREFIX,
     ActionOutcome,
     ActionReply,
+    AuditReply,
     Capabilities,
     EngineStatus,
     Name,
@@ -50,6 +51,9 @@ class ControlBackend(Protocol):
     async def residency(self, *, tenant: str, agent: str | None, session: str | None) -> ResidencyReply:
         """Resident blocks by owner group, of one tenant."""
 
+    async def audit(self) -> AuditReply:
+        """Whether queue, ownership and blocks agree. Walks the whole pool."""
+
     async def execute(self, message_id: str, actions: list[dict[str, Any]]) -> list[ActionOutcome]:
         """Carry out validated actions; one outcome each, in order. Idempotent by `message_id`.
 
@@ -64,6 +68,7 @@ def control_routes(backend: Callable[[], ControlBackend], settings: Settings) ->
         Route(f"{PREFIX}/capabilities", plane.capabilities, methods=["GET"]),
         Route(f"{PREFIX}/status", plane.status, methods=["GET"]),
         Route(f"{PREFIX}/residency", plane.residency, methods=["GET"]),
+        Route(f"{PREFIX}/audit", plane.audit, methods=["GET"]),
         Route(f"{PREFIX}/actions", plane.actions, methods=["POST"]),
     ]
 
@@ -104,6 +109,12 @@ class _ControlPlane:
             return _refuse(malformed(error))
         except Exception as error:
             return self._unavailable("residency", error)
+
+    async def audit(self, _: Request) -> Response:
+        try:
+            return _answer(await self._backend().audit())
+        except Exception as error:
+            return self._unavailable("audit", error)
 
     async def actions(self, request: Request) -> Response:
         try:

@@ -22,6 +22,7 @@ from agentrt.engines.wire import (
     PROTOCOL_VERSION,
     Action,
     ActionReply,
+    AuditReply,
     Capabilities,
     EngineStatus,
     Residency,
@@ -101,6 +102,10 @@ class VLLMEngine(Engine):
         query = {"tenant": tenant, "agent": agent, "session": session}
         params = {name: value for name, value in query.items() if value is not None}
         return self._ask("GET", "/residency", ResidencyReply, params=params).groups
+
+    def audit(self) -> AuditReply:
+        """Whether the server's queue, ownership and blocks agree; walks the whole pool. Raises EngineError."""
+        return self._ask("GET", "/audit", AuditReply)
 
     def execute(self, actions: Sequence[Action], *, message_id: str | None = None) -> list[Outcome]:
         """Send actions as one message; one outcome each, in order. Raises EngineError."""

@@ -242,3 +242,12 @@ class ResidencyReply(BaseModel):
     """Answer of `GET /v1/agentrt/residency`."""
 
     groups: list[Residency]
+
+
+class AuditReply(BaseModel):
+    """Answer of `GET /v1/agentrt/audit`: whether queue, ownership and blocks agree, block by block."""
+
+    blocks: int
+    """How many were looked at."""
+    findings: list[str]
+    """What is wrong, in words, 100 at most. Empty when all is well."""

@@ -92,8 +92,7 @@ class Ownership:
 
     def end_session(self, session: SessionKey) -> None:
         """Forget a session's membership in anchors; its blocks keep their (now worthless) group."""
-        groups = self._by_session.get(session, {})
-        for group in list(groups):
+        for group in self.of_session(session):
             if group.members.pop(session, _ABSENT) is not _ABSENT:
                 _discard(self._by_session, session, group)
 
@@ -120,10 +119,14 @@ class Ownership:
         """The group that owns a block."""
         return self._blocks[block_id].group if block_id in self._blocks else self.unknown
 
+    def owned(self) -> Iterable[int]:
+        """Ids of all blocks with an owner."""
+        return self._blocks
+
     @property
     def num_groups(self) -> int:
         """Groups that own a block."""
-        return sum(len(groups) for groups in self._by_agent.values())
+        return sum(map(len, self._by_agent.values()))
 
     # ---- how ownership changes ----------------------------------------------------------------------------
 

@@ -49,8 +49,7 @@ class FreeGroup:
         """block_id -> time of freeing (a counter)."""
 
     def __lt__(self, other: "FreeGroup") -> bool:
-        # Heap entries of one group may tie on (value, time); their order does not matter.
-        return False
+        return False  # heap entries may tie on (value, time); their order does not matter
 
 
 class OrderedFreeQueue:
@@ -199,6 +198,14 @@ class OrderedFreeQueue:
             self._heap = []
             logger.error("agentrt: eviction order failed (%s); stock LRU from here on", where)
 
+    def by_age(self) -> list[Block]:
+        """Every free block as stock LRU would give them up."""
+        return [*self._uncached.values(), *self._cached.values()]
+
+    def entries(self) -> tuple[tuple[float, int, FreeGroup], ...]:
+        """The heap's entries (value, time, group), for the audit."""
+        return tuple(self._heap)
+
     # ---- the index ----------------------------------------------------------------------------------------
 
     def _take_lowest(self, n: int, victims: list[Block]) -> None:
@@ -213,7 +220,7 @@ class OrderedFreeQueue:
             if group.value != value or oldest != time:
                 heapq.heapreplace(heap, (group.value, oldest, group))
                 continue
-            # Take from this group until another group's candidate comes before its next block.
+            # Take from this group until another's candidate comes first.
             bound = self._runner_up()
             while n and free:
                 block_id, oldest = next(iter(free.items()))

@@ -34,6 +34,9 @@ class EngineTests(ActionChecks, MessageChecks):
         traffic.fill()
         yield traffic
         traffic.clean_up()
+        audit = engine.audit()
+        assert audit.findings == []
+        assert audit.blocks > 0
 
     # ---- what it says of itself ---------------------------------------------------------------------------
 

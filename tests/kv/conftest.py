@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from agentrt.identity import Identity
+from agentrt.kv.audit import BlockState, audit
 from agentrt.kv.order import KVOrder
 
 
@@ -72,6 +73,13 @@ class Pool:
         mine = self.in_use.pop(call_id)
         still = {b.block_id for blocks in self.in_use.values() for b in blocks}
         self.queue.append_n([b for b in reversed(mine) if b.block_id in busy - still])
+
+    def audit(self) -> list[str]:
+        """What the audit finds."""
+        busy = {b.block_id for blocks in self.in_use.values() for b in blocks}
+        return audit(
+            self.order, [BlockState(b.block_id, b.block_id in busy, b.block_hash is not None) for b in self.blocks]
+        )
 
     def run(self, identity: Identity | None, prompt: list[object]) -> int:
         """One whole request; returns its hits."""

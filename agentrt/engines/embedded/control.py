@@ -10,12 +10,14 @@ from agentrt.engines.wire import (
     PAYLOADS,
     PROTOCOL_VERSION,
     ActionOutcome,
+    AuditReply,
     Capabilities,
     EngineStatus,
     Residency,
     ResidencyReply,
 )
 from agentrt.identity import AgentKey
+from agentrt.kv.audit import audit
 from agentrt.kv.order import KVOrder
 
 
@@ -58,6 +60,11 @@ class EmbeddedControl:
         """Resident blocks by owner group."""
         groups = self._order.residency(tenant=tenant, agent=agent, session=session)
         return ResidencyReply(groups=[Residency(**group) for group in groups])
+
+    async def audit(self) -> AuditReply:
+        """Whether queue, ownership and blocks agree."""
+        states = self._loop.block_states()
+        return AuditReply(blocks=len(states), findings=audit(self._order, states))
 
     async def execute(self, message_id: str, actions: list[dict[str, Any]]) -> list[ActionOutcome]:
         """Carry out actions; a prefetch goes on in the background."""

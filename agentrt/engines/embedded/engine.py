@@ -28,7 +28,7 @@ from agentrt.engines.embedded.server import KeyGuard, OpenAIServer
 from agentrt.engines.embedded.thread import ServerThread
 from agentrt.engines.messages import Refusal, message_bytes, parse_message, too_large
 from agentrt.engines.routes import control_routes
-from agentrt.engines.wire import Action, Capabilities, EngineStatus, Residency
+from agentrt.engines.wire import Action, AuditReply, Capabilities, EngineStatus, Residency
 from agentrt.errors import ActionRefused, ConfigError
 from agentrt.identity import DEFAULT_TENANT
 from agentrt.kv.order import KVOrder
@@ -136,6 +136,10 @@ class EmbeddedEngine(Engine):
         """Resident blocks of an agent or a session, by owner group. Raises EngineUnreachable when closed."""
         asked = self._control.residency(tenant=tenant, agent=agent, session=session)
         return self._thread.call(asked, timeout_s=_CONTROL_TIMEOUT_S).groups
+
+    def audit(self) -> AuditReply:
+        """Whether queue, ownership and blocks agree. Raises EngineUnreachable when it is closed."""
+        return self._thread.call(self._control.audit(), timeout_s=_CONTROL_TIMEOUT_S)
 
     def wait(self) -> None:
         """Block until the server ends; for running it in the foreground."""

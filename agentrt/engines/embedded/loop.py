@@ -15,6 +15,7 @@ from agentrt.engines.embedded.request import Request, Step
 from agentrt.engines.embedded.scheduler import Scheduler
 from agentrt.errors import EngineError
 from agentrt.identity import AgentKey
+from agentrt.kv.audit import BlockState
 
 logger = logging.getLogger("agentrt")
 
@@ -95,6 +96,10 @@ class EngineLoop:
         self._generations: dict[str, Generation] = {}
         self._prefetches: dict[AgentKey, Generation] = {}
         self._stopped = False
+
+    def block_states(self) -> list[BlockState]:
+        """Every block of the pool, for the audit."""
+        return self._pool.states()
 
     @property
     def load(self) -> tuple[int, int]:

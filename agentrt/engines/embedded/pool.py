@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agentrt.kv.audit import BlockState
 from agentrt.kv.order import KVOrder
 
 _DIGEST_BYTES = 16
@@ -94,6 +95,10 @@ class BlockPool:
                 (uncached if block.block_hash is None else cached).append(block)
         self._queue.prepend_n(uncached)
         self._queue.append_n(cached)
+
+    def states(self) -> list[BlockState]:
+        """Every block, for the audit."""
+        return [BlockState(b.block_id, b.ref_cnt > 0, b.block_hash is not None) for b in self._blocks]
 
     def tell(self, what: str, event: Callable[[KVOrder], None]) -> None:
         """Tell the order something. If it cannot take it, it falls back to LRU, and the engine goes on."""

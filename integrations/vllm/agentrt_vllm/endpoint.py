@@ -12,7 +12,7 @@ from typing import Any
 
 from agentrt.config import Settings
 from agentrt.engines.routes import control_routes
-from agentrt.engines.wire import PROTOCOL_VERSION, ActionOutcome, Capabilities, EngineStatus, ResidencyReply
+from agentrt.engines.wire import PROTOCOL_VERSION, ActionOutcome, AuditReply, Capabilities, EngineStatus, ResidencyReply
 from agentrt_vllm.prefetch import Prefetcher
 from agentrt_vllm.seams import vllm_version
 
@@ -92,6 +92,10 @@ class EngineCoreBackend:
         """Resident blocks by owner group."""
         query = {"tenant": tenant, "agent": agent, "session": session}
         return ResidencyReply.model_validate(await self._call("residency", query))
+
+    async def audit(self) -> AuditReply:
+        """Whether queue, ownership and blocks agree, between two engine steps."""
+        return AuditReply.model_validate(await self._call("audit"))
 
     async def execute(self, message_id: str, actions: list[dict[str, Any]]) -> list[ActionOutcome]:
         """Carry out actions; accepted prefetches start in the background."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentrt.engines.executor import ActionExecutor
 from agentrt.engines.wire import PAYLOADS, PROTOCOL_VERSION
+from agentrt.kv.audit import BlockState, audit
 from agentrt_vllm.hooks import Hooks
 from agentrt_vllm.seams import vllm_version
 
@@ -22,13 +23,15 @@ class EngineSide:
         self._executor = ActionExecutor(self._order, load=self._load) if self._order is not None else None
 
     def call(self, op: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Answer `op`: capabilities, status, residency or execute."""
+        """Answer `op`: capabilities, status, residency, audit or execute."""
         if op == "capabilities":
             return self._capabilities()
         if op == "status":
             return self._status()
         if op == "residency":
             return {"groups": self._order.residency(**payload) if self._order is not None else []}
+        if op == "audit":
+            return self._audit()
         if op == "execute":
             return {"outcomes": self._execute(payload["message_id"], payload["actions"])}
         raise ValueError(f"agentrt: no operation {op!r}")
@@ -64,6 +67,14 @@ class EngineSide:
             "sessions": 0,
             "faults": 0,
         }
+
+    def _audit(self) -> dict[str, Any]:
+        states = [
+            BlockState(block.block_id, block.ref_cnt > 0, block.block_hash is not None)
+            for block in self._pool().blocks
+            if not block.is_null
+        ]
+        return {"blocks": len(states), "findings": audit(self._order, states) if self._order is not None else []}
 
     def _execute(self, message_id: str, actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._executor is not None:
