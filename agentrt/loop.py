@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from agentrt.act import Arbiter, Outcome, Ruling, Verdict
-from agentrt.engines.wire import Action, EngineStatus
+from agentrt.engines.reports import EngineStatus
+from agentrt.engines.wire import Action
 from agentrt.events import AnchorState, CallStarted, EngineObserved, Event, RunEnded
 from agentrt.hosting import PolicyHost
 from agentrt.identity import END, Dispatch, SessionKey

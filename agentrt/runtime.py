@@ -19,8 +19,8 @@ from agentrt.engines.base import Engine
 from agentrt.engines.breaker import Breaker
 from agentrt.engines.link import EngineLink
 from agentrt.engines.origin import Origin
+from agentrt.engines.reports import EngineStatus
 from agentrt.engines.vllm import VLLMEngine
-from agentrt.engines.wire import EngineStatus
 from agentrt.errors import ConfigError
 from agentrt.events import Event
 from agentrt.gates import ToolGates

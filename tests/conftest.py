@@ -7,7 +7,8 @@ import pytest
 
 from agentrt.act import Outcome, OutcomeStatus
 from agentrt.engines.base import Engine
-from agentrt.engines.wire import Action, AuditReply, Capabilities, EngineStatus, Residency
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, Residency
+from agentrt.engines.wire import Action
 from agentrt.errors import EngineUnreachable
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from agentrt import Runtime, Settings
 from agentrt.act import OutcomeStatus, Proposal, ProposalKind, Target, Verdict
+from agentrt.engines.reports import Anchor
 from agentrt.engines.vllm import VLLMEngine
-from agentrt.engines.wire import Anchor
 from agentrt.errors import ConfigError
 from agentrt.events import (
     BranchAbandoned,

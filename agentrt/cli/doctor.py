@@ -12,8 +12,8 @@ import httpx
 import agentrt
 from agentrt.cli.arguments import add_command, positive
 from agentrt.config import Settings
+from agentrt.engines.reports import Capabilities
 from agentrt.engines.vllm import VLLMEngine
-from agentrt.engines.wire import Capabilities
 from agentrt.errors import EngineError, EngineUnreachable, KeyRefused, PluginAbsent, ProtocolMismatch
 
 _EXAMPLES = """\

@@ -19,8 +19,9 @@ from agentrt.cli.why import Evidence
 from agentrt.config import Settings
 from agentrt.engines.base import Engine
 from agentrt.engines.embedded import EmbeddedEngine
+from agentrt.engines.reports import Capabilities
 from agentrt.engines.vllm import VLLMEngine
-from agentrt.engines.wire import MAX_TTL_S, Action, Capabilities
+from agentrt.engines.wire import MAX_TTL_S, Action
 from agentrt.evaluation.examples import load_example
 from agentrt.evaluation.load import LoadGenerator, LoadPlan, Progress
 from agentrt.evaluation.measure import LoadResult

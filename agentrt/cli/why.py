@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentrt.act import OutcomeStatus, Ruling, Verdict
-from agentrt.engines.wire import EngineStatus
+from agentrt.engines.reports import EngineStatus
 from agentrt.evaluation.measure import CallRecord, LoadResult
 from agentrt.runtime import Runtime
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Self
 
 from agentrt.act import Outcome
-from agentrt.engines.wire import Action, AuditReply, Capabilities, EngineStatus, Residency
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, Residency
+from agentrt.engines.wire import Action
 from agentrt.identity import DEFAULT_TENANT
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from agentrt.act import Outcome, OutcomeStatus
 from agentrt.engines.base import Engine
-from agentrt.engines.wire import Action, EngineStatus
+from agentrt.engines.reports import EngineStatus
+from agentrt.engines.wire import Action
 from agentrt.errors import EngineError
 
 logger = logging.getLogger("agentrt")

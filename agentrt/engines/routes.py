@@ -20,16 +20,8 @@ from starlette.routing import Route
 
 from agentrt.config import Settings
 from agentrt.engines.messages import Refusal, malformed, parse_message, too_large
-from agentrt.engines.wire import (
-    PREFIX,
-    ActionOutcome,
-    ActionReply,
-    AuditReply,
-    Capabilities,
-    EngineStatus,
-    Name,
-    ResidencyReply,
-)
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, ResidencyReply
+from agentrt.engines.wire import PREFIX, ActionOutcome, ActionReply, Name
 from agentrt.identity import DEFAULT_TENANT
 
 logger = logging.getLogger("agentrt")

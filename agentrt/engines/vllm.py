@@ -17,17 +17,8 @@ from agentrt.engines.answers import error_of, plugin_absent, protocol_in
 from agentrt.engines.base import Engine
 from agentrt.engines.breaker import Breaker
 from agentrt.engines.messages import message_bytes
-from agentrt.engines.wire import (
-    PREFIX,
-    PROTOCOL_VERSION,
-    Action,
-    ActionReply,
-    AuditReply,
-    Capabilities,
-    EngineStatus,
-    Residency,
-    ResidencyReply,
-)
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, Residency, ResidencyReply
+from agentrt.engines.wire import PREFIX, PROTOCOL_VERSION, Action, ActionReply
 from agentrt.errors import (
     ActionRefused,
     ConfigError,

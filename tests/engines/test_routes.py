@@ -12,16 +12,9 @@ from starlette.applications import Starlette
 
 from agentrt.act import OutcomeStatus
 from agentrt.config import Settings
+from agentrt.engines.reports import Capabilities, EngineStatus, Residency, ResidencyReply
 from agentrt.engines.routes import control_routes
-from agentrt.engines.wire import (
-    PREFIX,
-    PROTOCOL_VERSION,
-    ActionOutcome,
-    Capabilities,
-    EngineStatus,
-    Residency,
-    ResidencyReply,
-)
+from agentrt.engines.wire import PREFIX, PROTOCOL_VERSION, ActionOutcome
 
 RETAIN = {
     "action_id": "a",

@@ -6,16 +6,8 @@ from typing import Any
 
 from agentrt.engines.embedded.loop import EngineLoop
 from agentrt.engines.executor import ActionExecutor
-from agentrt.engines.wire import (
-    PAYLOADS,
-    PROTOCOL_VERSION,
-    ActionOutcome,
-    AuditReply,
-    Capabilities,
-    EngineStatus,
-    Residency,
-    ResidencyReply,
-)
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, Residency, ResidencyReply
+from agentrt.engines.wire import PAYLOADS, PROTOCOL_VERSION, ActionOutcome
 from agentrt.identity import AgentKey
 from agentrt.kv.audit import audit
 from agentrt.kv.order import KVOrder

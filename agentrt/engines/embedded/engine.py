@@ -27,8 +27,9 @@ from agentrt.engines.embedded.scheduler import Scheduler
 from agentrt.engines.embedded.server import KeyGuard, OpenAIServer
 from agentrt.engines.embedded.thread import ServerThread
 from agentrt.engines.messages import Refusal, message_bytes, parse_message, too_large
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, Residency
 from agentrt.engines.routes import control_routes
-from agentrt.engines.wire import Action, AuditReply, Capabilities, EngineStatus, Residency
+from agentrt.engines.wire import Action
 from agentrt.errors import ActionRefused, ConfigError
 from agentrt.identity import DEFAULT_TENANT
 from agentrt.kv.order import KVOrder

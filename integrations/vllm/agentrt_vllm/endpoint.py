@@ -11,8 +11,9 @@ from importlib.metadata import version
 from typing import Any
 
 from agentrt.config import Settings
+from agentrt.engines.reports import AuditReply, Capabilities, EngineStatus, ResidencyReply
 from agentrt.engines.routes import control_routes
-from agentrt.engines.wire import PROTOCOL_VERSION, ActionOutcome, AuditReply, Capabilities, EngineStatus, ResidencyReply
+from agentrt.engines.wire import PROTOCOL_VERSION, ActionOutcome
 from agentrt_vllm.prefetch import Prefetcher
 from agentrt_vllm.seams import vllm_version
 
