@@ -60,7 +60,7 @@ def decide(
     for source, identity in callers:
         started_s = 0.0
         try:
-            call = _described(identity, tool_call, tool, can_ask=may_ask and _can_resume())
+            call = _described(identity, tool_call, tool, can_ask=may_ask and can_resume())
             started_s = source.runtime.clock()
             ruling = source.runtime.tool_gates.ask(call)
         except Exception as error:
@@ -93,7 +93,8 @@ def _undescribed(identity: Identity, tool_call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(identity=identity, tool=name, tool_call_id=call_id, arguments={}, depends_on_state=True)
 
 
-def _can_resume() -> bool:
+def can_resume() -> bool:
+    """Whether the run in this context can be paused, and go on later."""
     config = var_child_runnable_config.get() or {}
     return config.get("configurable", {}).get(_CHECKPOINTER) not in (None, False)
 

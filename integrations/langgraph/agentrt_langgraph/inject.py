@@ -79,6 +79,11 @@ def mode() -> Labelling:
     return _mode
 
 
+def labels(source: RequestSource) -> bool:
+    """Whether requests of this source are labelled by us."""
+    return _mode in ("hook", "fallback") and any(ref() is source for ref in _sources)
+
+
 def _patch() -> Labelling:
     global _proven  # noqa: PLW0603 - as above
     try:

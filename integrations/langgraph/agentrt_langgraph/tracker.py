@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from agentrt.ambient import Current
-from agentrt.identity import Identity
+from agentrt.identity import Identity, SessionKey
 from agentrt.tools import arguments_digest
 from agentrt_langgraph.ambient import ambient_run
 from agentrt_langgraph.edges import destinations, routed
@@ -162,6 +162,13 @@ class Tracker:
         with self._lock:
             if around is not None and around.task is not None:
                 give_name(around.task, agent)
+
+    def step(self, session: SessionKey, *, calls: bool) -> int:
+        """How many calls a session made before; with `calls`, one more is counted."""
+        with self._lock:
+            memory = self.sessions.memory(session)
+            memory.calls += calls
+            return memory.calls - calls
 
     # --- tools
 
