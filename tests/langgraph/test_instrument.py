@@ -40,8 +40,8 @@ def build() -> Any:
 
 def test_public_names():
     """The package exports exactly its ways in, `wrap_node` and `current`."""
-    names = {"AgentRTCallbackHandler", "current", "install", "instrument", "instrumented", "uninstall", "wrap_node"}
-    assert set(agentrt_langgraph.__all__) == names
+    ways = {"AgentRTCallbackHandler", "AgentRTMiddleware", "install", "instrument", "instrumented", "uninstall"}
+    assert set(agentrt_langgraph.__all__) == ways | {"wrap_node", "current"}
 
 
 def test_decorator(runtime):
