@@ -39,9 +39,10 @@ def build() -> Any:
 
 
 def test_public_names():
-    """The package exports exactly its ways in, `wrap_node` and `current`."""
+    """The package exports exactly its ways in, and what lets users say more."""
     ways = {"AgentRTCallbackHandler", "AgentRTMiddleware", "install", "instrument", "instrumented", "uninstall"}
-    assert set(agentrt_langgraph.__all__) == ways | {"wrap_node", "current"}
+    names = ways | {"current", "propagate_threads", "wrap_node"}
+    assert set(agentrt_langgraph.__all__) == names
 
 
 def test_decorator(runtime):

@@ -14,6 +14,7 @@ from agentrt.ambient import current
 from agentrt_langgraph.handler import AgentRTCallbackHandler
 from agentrt_langgraph.instrument import install, instrument, instrumented, uninstall
 from agentrt_langgraph.nodes import wrap_node
+from agentrt_langgraph.raw_threads import propagate_threads
 
 if TYPE_CHECKING:
     from agentrt_langgraph.middleware import AgentRTMiddleware
@@ -25,6 +26,7 @@ __all__ = [
     "install",
     "instrument",
     "instrumented",
+    "propagate_threads",
     "uninstall",
     "wrap_node",
 ]

@@ -14,6 +14,13 @@ from typing import Any, cast
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
+try:  # told of interrupts only as a subclass of this, which is newer than the oldest LangGraph we support
+    from langgraph.callbacks import GraphCallbackHandler as LifecycleHandler
+except ImportError:
+    LifecycleHandler = BaseCallbackHandler  # type: ignore[misc,assignment]
+
+__all__ = ["LifecycleHandler", "attach", "bound_handlers", "with_handlers"]
+
 MERGES_SINCE = (1, 2, 4)
 
 
@@ -52,6 +59,22 @@ def _merging(graph_type: Any, handler_type: Any) -> type[Any]:
     Merging.__name__, Merging.__qualname__ = graph_type.__name__, graph_type.__qualname__
     Merging.__module__ = graph_type.__module__
     return Merging
+
+
+def with_handlers(graph: Any, config: Any, handlers: list[BaseCallbackHandler]) -> Any:
+    """The configuration of one run, with these handlers told of that run beside all that would be told anyway."""
+    given = (config or {}).get("callbacks")
+    if not given and not _merges():
+        # There, what is given at the call replaces what is bound, and that replaces what surrounds it.
+        given = (graph.config or {}).get("callbacks") or (var_child_runnable_config.get() or {}).get("callbacks")
+    if not given:
+        return {**(config or {}), "callbacks": handlers}
+    if isinstance(given, list):
+        return {**(config or {}), "callbacks": [*given, *handlers]}
+    merged = given.copy()
+    for handler in handlers:
+        merged.add_handler(handler, inherit=False)
+    return {**(config or {}), "callbacks": merged}
 
 
 def _merged(graph: Any, config: Any, handler_type: type[BaseCallbackHandler]) -> Any:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
-
 from agentrt_langgraph import inject, tools
+from agentrt_langgraph.attach import LifecycleHandler, bound_handlers
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding
 from agentrt_langgraph.trackers import tracker_of
@@ -19,13 +18,8 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langgraph.callbacks import GraphInterruptEvent
 
-try:  # told of interrupts only as a subclass of this, which is newer than the oldest LangGraph we support
-    from langgraph.callbacks import GraphCallbackHandler as _Base
-except ImportError:
-    _Base = BaseCallbackHandler  # type: ignore[misc,assignment]
 
-
-class AgentRTCallbackHandler(_Base):
+class AgentRTCallbackHandler(LifecycleHandler):
     """Observes every graph it is attached to: `graph.invoke(..., {"callbacks": [AgentRTCallbackHandler(runtime)]})`.
 
     Attach it as often as you like: a run told twice counts once. Handlers of one runtime share their state.
@@ -204,6 +198,11 @@ class AgentRTCallbackHandler(_Base):
             method(*args, **kwargs)
         except Exception as error:
             self._runtime.fault(where, error)
+
+
+def is_instrumented(graph: Any, runtime: RuntimePort) -> bool:
+    """Whether a handler of this runtime is bound to the graph."""
+    return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in bound_handlers(graph))
 
 
 def _key(run_id: UUID | None) -> int | None:

@@ -11,15 +11,11 @@ from typing import Any, TypeVar, cast
 from langchain_core.tracers import context as tracer_context
 from langchain_core.tracers.context import register_configure_hook
 
-from agentrt_langgraph import inject, tools
-from agentrt_langgraph.attach import attach, bound_handlers
-from agentrt_langgraph.handler import AgentRTCallbackHandler
-from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
+from agentrt_langgraph import inject, pregel, raw_threads, tools
+from agentrt_langgraph.attach import attach
+from agentrt_langgraph.bindings import bind
+from agentrt_langgraph.handler import AgentRTCallbackHandler, is_instrumented
 from agentrt_langgraph.port import RuntimePort
-from agentrt_langgraph.prior import declared_edges
-from agentrt_langgraph.records import Binding
-from agentrt_langgraph.structure import EMPTY, Structure, read_structure
-from agentrt_langgraph.tracker import Tracker
 from agentrt_langgraph.trackers import tracker_of
 
 logger = logging.getLogger("agentrt")
@@ -37,10 +33,10 @@ def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = Non
     if not hasattr(graph, "with_config") or not hasattr(graph, "get_subgraphs"):
         hint = "; call .compile() first" if hasattr(graph, "compile") else ""
         raise TypeError(f"instrument() takes a compiled LangGraph graph, not {type(graph).__name__}{hint}")
-    if runtime.settings.disabled or _is_instrumented(graph, runtime):
+    if runtime.settings.disabled or is_instrumented(graph, runtime):
         return graph
     tracker = tracker_of(runtime)  # kept until the handler keeps it
-    binding = _bind(graph, tracker, workload)
+    binding = bind(graph, tracker, workload)
     return cast("Graph", attach(graph, AgentRTCallbackHandler(runtime, binding=binding)))
 
 
@@ -69,25 +65,30 @@ _lock = threading.Lock()
 _installed: dict[int, tuple[RuntimePort, ContextVar[Any]]] = {}
 
 
-def install(runtime: RuntimePort) -> None:
-    """Observe every graph of this process, existing and future. Idempotent.
+def install(runtime: RuntimePort, *, structure: bool = True, propagate_threads: bool = False) -> None:
+    """Observe every graph of this process, existing and future, as `instrument` does for one. Idempotent.
 
-    Prefer `instrument`: it also knows a graph's declared edges, its name, and whether it can be resumed.
+    `structure`: know of each run which graph it is of, its declared edges, name, checkpointer and pauses, by wrapping
+    the public `Pregel.stream` and `astream`; without it nothing in LangGraph is wrapped, and names and edges are
+    inferred. `propagate_threads`: see `agentrt_langgraph.propagate_threads`. A second call may add either.
     """
     if runtime.settings.disabled:
         return
     with _lock:
-        if id(runtime) in _installed:
-            return
-        # A default, unlike a value, is seen by every thread and context.
-        handler = AgentRTCallbackHandler(runtime)
-        hook: ContextVar[Any] = ContextVar("agentrt_handler", default=handler)
-        register_configure_hook(hook, inheritable=True)
-        _installed[id(runtime)] = (runtime, hook)
+        if id(runtime) not in _installed:
+            # A default, unlike a value, is seen by every thread and context.
+            handler = AgentRTCallbackHandler(runtime)
+            hook: ContextVar[Any] = ContextVar("agentrt_handler", default=handler)
+            register_configure_hook(hook, inheritable=True)
+            _installed[id(runtime)] = (runtime, hook)
+        if structure:
+            pregel.enable(tracker_of(runtime))
+        if propagate_threads:
+            raw_threads.propagate_threads()
 
 
 def uninstall() -> None:
-    """Undo every `install`, and take our hooks out of the OpenAI client and LangGraph's `ToolNode`. Idempotent.
+    """Undo every `install`, and take all our hooks out of LangGraph, the OpenAI client and threads. Idempotent.
 
     Graphs instrumented one by one stay observed; their requests are labelled, and tool gates asked, again after
     the next `instrument` or `install`.
@@ -98,37 +99,7 @@ def uninstall() -> None:
         # LangChain has no public way back.
         hooks = getattr(tracer_context, "_configure_hooks", [])
         hooks[:] = [entry for entry in hooks if id(entry[0]) not in ours]
+        pregel.disable()
+        raw_threads.disable()
         inject.disable()
         tools.disable()
-
-
-def _is_instrumented(graph: Any, runtime: RuntimePort) -> bool:
-    return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in bound_handlers(graph))
-
-
-def _bind(graph: Any, tracker: Tracker, workload: str | None) -> Binding:
-    """What is known of this graph, read and declared once per graph object and runtime."""
-    with _lock:
-        known = tracker.bindings.setdefault(graph, {})
-        binding = known.get(workload)
-        if binding is None:
-            binding = known[workload] = _read(graph, tracker.runtime, workload)
-            edges = declared_edges(binding.structure)
-            if edges:
-                tracker.reports.structure(tracker.runtime.settings.tenant, binding.workload, edges)
-        return binding
-
-
-def _read(graph: Any, runtime: RuntimePort, workload: str | None) -> Binding:
-    name = getattr(graph, "name", None) or UNNAMED_GRAPH
-    structure: Structure = EMPTY
-    try:
-        structure = read_structure(graph)
-    except Exception as error:
-        runtime.fault("read_structure", error)
-    return Binding(
-        workload=bounded(workload or (name if name != UNNAMED_GRAPH else "default")),
-        graph_name=name,
-        structure=structure,
-        resumable=getattr(graph, "checkpointer", None) not in (None, False),
-    )

@@ -69,8 +69,10 @@ class Lifecycle:
     def _open_graph(self, run: Run) -> GraphRun:
         """A run turns out to run a graph: its first task begins."""
         inherited = run.parent.bindings if run.parent is not None else ()
-        binding = next((bound for bound in run.bindings if bound not in inherited), None)
+        binding = run.told_binding or next((bound for bound in run.bindings if bound not in inherited), None)
         if run.task is None:
+            if binding is None:
+                run.name = self._sessions.root_name(run.name)
             turn = self._sessions.open_turn(run, binding)
             self._reports.run_started(turn, turn.session)
         else:

@@ -85,6 +85,8 @@ class Run:
 
     # Defaults live on the class: nodes come by the thousand, and most of these are never set.
     graph: "GraphRun | None" = None
+    told_binding: "Binding | None" = None
+    """Of exactly this run's graph; `bindings` may be those of graphs around it."""
     raw_calls: tuple[Hashable, ...] = ()
     is_router = False
     has_input = False

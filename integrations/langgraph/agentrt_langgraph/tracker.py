@@ -37,8 +37,8 @@ class Tracker:
         self.reports = Reports(runtime)
         self.sessions = Sessions(runtime.settings.tenant)
         self.open_runs = OpenRuns()
-        self.bindings: WeakKeyDictionary[Any, dict[str | None, Binding]] = WeakKeyDictionary()
-        """What `instrument` read, by graph object and workload."""
+        self.bindings: WeakKeyDictionary[Any, dict[Hashable, Binding]] = WeakKeyDictionary()
+        """What is known of graphs, see `bindings.py`."""
         self._lifecycle = Lifecycle(self.open_runs, self.sessions, self.reports)
         self._lock = threading.RLock()
         self._call_in_context: ContextVar[Hashable] = ContextVar("agentrt_call", default=None)
@@ -65,6 +65,24 @@ class Tracker:
                 run = self._lifecycle.open(key, parent, name, metadata or _NO_METADATA, tags=tags, given=given)
             if binding is not None and binding not in run.bindings:
                 run.bindings = (*run.bindings, binding)
+
+    def graph_started(
+        self,
+        key: Hashable,
+        parent_key: Hashable,
+        name: str,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str] | None,
+        *,
+        binding: Binding,
+        given: object,
+    ) -> None:
+        """A run of this very graph began."""
+        with self._lock:
+            self.chain_started(key, parent_key, name, metadata, tags, given=given)
+            run = self.open_runs.get(key)
+            if run is not None:
+                run.told_binding = binding
 
     def chain_ended(self, key: Hashable, output: object) -> None:
         """A runnable ended."""

@@ -1,5 +1,6 @@
 """Sessions across runs: which conversation a run belongs to, and what is remembered of it."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import islice
@@ -12,7 +13,12 @@ from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import Binding, Run, SessionMemory, Turn
 from agentrt_langgraph.threads import MAX_VISITS, Threads
 
+logger = logging.getLogger("agentrt")
+
 MAX_SESSIONS = 10_000
+MAX_ROOT_NAMES = 100
+"""Names of outermost runs that are kept where nothing is known of the graph; later ones count as unnamed."""
+
 MAX_REPLAYABLE = 256
 """A resume repeats the last superstep; more than this many visits of one need no remembering."""
 
@@ -31,6 +37,25 @@ class Sessions:
         self._default_tenant = default_tenant
         self._memories: OrderedDict[SessionKey, SessionMemory] = OrderedDict()
         self._threads = Threads()
+        self._root_names: set[str] = set()
+        self._warned = False
+
+    def root_name(self, name: str) -> str:
+        """The name of an outermost run that may be `run_name`, other with each request: a bounded number of them."""
+        if name in self._root_names or name == UNNAMED_GRAPH:
+            return name
+        if len(self._root_names) < MAX_ROOT_NAMES:
+            self._root_names.add(name)
+            return name
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "agentrt: more than %d names of runs seen, %r is the first beyond; further ones count as unnamed. "
+                "Use instrument() or install(), which know a graph's own name, instead of the bare handler",
+                MAX_ROOT_NAMES,
+                name,
+            )
+        return UNNAMED_GRAPH
 
     def __len__(self) -> int:
         return len(self._memories)
@@ -63,7 +88,7 @@ class Sessions:
         run, so that only a checkpoint id of the user's shows that it was sent back.
         """
         gone: tuple[str, ...] = ()
-        if not turn.steps and (run.bindings or "checkpoint_id" in run.metadata):
+        if not turn.steps and (run.told_binding or run.bindings or "checkpoint_id" in run.metadata):
             gone = self._threads.left_behind(turn.thread, ns, step, input_steps=turn.input_steps)
         turn.steps[ns] = step
         if len(turn.steps) > MAX_VISITS:
