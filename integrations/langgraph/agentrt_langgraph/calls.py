@@ -5,7 +5,7 @@ from typing import Any
 
 from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import START, Dispatch, Identity, SessionKey
-from agentrt_langgraph.edges import inherited_parent, origin_agents, predecessors
+from agentrt_langgraph.edges import agents_behind, inherited_parent, predecessors
 from agentrt_langgraph.names import TOOL_NODES, bounded
 from agentrt_langgraph.naming import AGENT_KEY, ROOT, rename, resolve, scoped_path, session_name
 from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
@@ -186,12 +186,10 @@ def _mark_called(task: Task) -> None:
 
 def _dispatches(task: Task) -> list[Dispatch]:
     """Edges into this task, and, on the task, its parent agent."""
-    sources, how, weight = predecessors(task)
+    sources = predecessors(task)
+    how, weight = sources.how, sources.weight
     own, enclosing = task.path, task.in_graph.enclosing
-    if len(sources) == 1:
-        agents = origin_agents(sources[0])
-    else:
-        agents = list(dict.fromkeys(agent for source in sources for agent in origin_agents(source)))
+    agents = agents_behind(sources)
     others = [agent for agent in agents if agent != own]
     if others:
         task.parent_agent = others[0]

@@ -8,7 +8,7 @@ from langgraph.types import Command
 
 from agentrt.identity import START
 from agentrt_langgraph.calls import Caller
-from agentrt_langgraph.edges import goto_nodes
+from agentrt_langgraph.handovers import task_handed_over
 from agentrt_langgraph.naming import describe_graph
 from agentrt_langgraph.records import NAMESPACE, Call, GraphRun, Run, Task, ToolRun
 from agentrt_langgraph.reports import Reports
@@ -40,7 +40,7 @@ class Lifecycle:
         ns = metadata.get(NAMESPACE)
         run: Run
         if parent is not None and ns is not None and ns != parent.ns:
-            run = self._open_task(key, parent, name, metadata)
+            run = _router_again(key, parent, name, metadata) or self._open_task(key, parent, name, metadata)
         else:
             run = Run(key, parent, name, metadata)
             if given is not None and run.task is None and not isinstance(given, Command):
@@ -98,7 +98,7 @@ class Lifecycle:
         if graph is None:
             return
         failed = error is not None and not isinstance(error, GraphBubbleUp)
-        graph.supersteps.clear()
+        graph.forget()
         if graph.enclosing is not None:
             if failed:
                 graph.turn.pending.update(graph.invocations)
@@ -137,6 +137,17 @@ class Lifecycle:
                 self.end_call(call, NO_USAGE, failed=False)
 
 
+def _router_again(key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> Run | None:
+    """LangGraph runs a node's routers beside it, under its name, after something inside the node handed over."""
+    obeyed = parent.graph.outbox.obeyed if parent.graph is not None else None
+    task = obeyed.get(metadata[NAMESPACE]) if obeyed else None
+    if task is None:
+        return None
+    run = Run(key, parent, name, metadata)
+    run.task, run.is_router = task, True
+    return run
+
+
 def _is_below(member: Run, run: Run) -> bool:
     above = member.parent
     while above is not None and above is not run:
@@ -148,10 +159,7 @@ def task_failed(task: Task, error: BaseException) -> None:
     """Tell hand-overs and interrupts, which travel as exceptions, from failures."""
     turn = task.in_graph.turn
     if isinstance(error, ParentCommand):
-        command = error.args[0] if error.args else None
-        # It passes through the tasks it leaves; only the one it belongs to hands over.
-        if command is not None and command.graph == task.ns:
-            task.goto = [*(task.goto or ()), *goto_nodes(command)]
+        task_handed_over(task, error)
     elif isinstance(error, GraphBubbleUp):
         turn.interrupted = True
     elif task.called and not task.is_loop:

@@ -9,13 +9,14 @@
 A `Run` that turns out to run a graph gets a `GraphRun`; an outermost graph also opens a `Turn` of its session.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import Identity, SessionKey
 from agentrt_langgraph.names import run_id_text
+from agentrt_langgraph.outbox import Naming, Outbox, Predecessors, is_sent
 from agentrt_langgraph.structure import EMPTY, Structure
 
 NAMESPACE = "langgraph_checkpoint_ns"
@@ -119,9 +120,9 @@ class GraphRun:
         "enclosing",
         "invocations",
         "is_loop",
-        "joins_fired",
         "metadata",
         "name",
+        "outbox",
         "outer_metadata",
         "parent_agent",
         "scoped",
@@ -144,8 +145,7 @@ class GraphRun:
         self.name = binding.graph_name if binding is not None else run.name
         self.structure = self._structure()
         self.supersteps: dict[int, list[Task]] = {}
-        self.joins_fired: dict[str, tuple[int, int]] = {}
-        """Join trigger -> superstep of its last firing, and of the one before."""
+        self.outbox = Outbox()
         self.invocations: dict[str, None] = {}
         self.agent: str | None = None
         self.is_loop = False
@@ -163,6 +163,8 @@ class GraphRun:
         """Remember a task for those that follow it."""
         if task.step is None:
             return
+        if self.outbox.named:
+            self.outbox.answer(task, task.step)
         superstep = self.supersteps.get(task.step)
         if superstep is not None:
             superstep.append(task)
@@ -170,13 +172,25 @@ class GraphRun:
         self.supersteps[task.step] = [task]
         if len(self.supersteps) > MAX_SUPERSTEPS:
             for forgotten in self.supersteps.pop(next(iter(self.supersteps))):
-                forgotten.sources = None  # else every task would keep all before it alive
+                forgotten.sources, forgotten.named_by = None, ()  # else every task would keep all before it alive
+
+    def forget(self) -> None:
+        """The run is over: cut the references between its tasks, so that they are freed at once."""
+        self.supersteps.clear()
+        self.outbox.clear()
 
 
 class Task(Run):
     """One visit of a node: it has its own checkpoint namespace."""
 
-    goto: list[str] | None = None
+    goto: list[Hashable] | None = None
+    """Nodes it named; labels, where a router's path map is not known. None: it did not say."""
+    sends: list[tuple[str, tuple[str, ...]]] | None = None
+    """Targets of its `Send`s, in order, each with the agents inside it that made them."""
+    named_by: Sequence[Naming] = ()
+    handing: dict[int, tuple[str, ...]] | None = None
+    """Hand-overs on their way out of it, by exception: the agents behind them."""
+    over = False
     called = False
     """It, or something inside it, called a model: it counts as an agent."""
     dispatched = False
@@ -205,13 +219,10 @@ class Task(Run):
         """What surrounds it: scopes entered since are its own."""
         self.step: int | None = metadata.get("langgraph_step")
 
-
-class Predecessors(NamedTuple):
-    """Tasks that handed to one task, how that is known (see `Dispatch.how`), and the weight of each."""
-
-    tasks: list[Task]
-    how: str
-    weight: float = 1.0
+    @property
+    def is_sent(self) -> bool:
+        """It was started by a `Send`, not by an edge."""
+        return is_sent(self.metadata)
 
 
 class ToolRun(Run):

@@ -23,6 +23,12 @@ class Structure:
     """Nodes whose router declares nothing."""
     commanding: frozenset[str] = frozenset()
     """Nodes that declare nothing at all, and whose code returns commands."""
+    routers: Mapping[tuple[str, str], Mapping[Hashable, str]] = field(default_factory=dict)
+    """The same by node and name of the router: two routers of one node may use one label differently."""
+    routed: frozenset[str] = frozenset()
+    """Nodes with a router."""
+    deferred: frozenset[str] = frozenset()
+    """Nodes that wait until nothing else is left to do."""
     nodes: tuple[str, ...] = ()
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Nodes named by `add_node(..., metadata={"agentrt_agent": ...})` or `wrap_node`."""
@@ -47,7 +53,12 @@ class Structure:
             inside = tuple(child for child in inside if name in (child.name, child.agent))
         return inside[0] if len(inside) == 1 else EMPTY
 
+    def routes_of(self, node: str, router: str) -> Mapping[Hashable, str]:
+        """What this router of the node may return, and the node that means."""
+        return self.routers.get((node, router)) or self.routes.get(node) or _NO_ROUTES
 
+
+_NO_ROUTES: Mapping[Hashable, str] = {}
 EMPTY = Structure()
 
 
@@ -85,6 +96,14 @@ def _read(graph: Any, known: dict[int, Structure], depth: int) -> Structure:
         commanding=frozenset(
             node for node, spec in builder.nodes.items() if node not in declaring and names_commands(spec.runnable)
         ),
+        routers={
+            (source, router): branch.ends
+            for source, branches in builder.branches.items()
+            for router, branch in branches.items()
+            if branch.ends is not None
+        },
+        routed=frozenset(source for source, branches in builder.branches.items() if branches),
+        deferred=frozenset(node for node, spec in builder.nodes.items() if getattr(spec, "defer", False)),
         nodes=tuple(builder.nodes),
         overrides=dict(_overrides(builder)),
         children=children,

@@ -16,7 +16,7 @@ from agentrt.ambient import Current
 from agentrt.identity import Identity, SessionKey
 from agentrt.tools import arguments_digest
 from agentrt_langgraph.ambient import ambient_run
-from agentrt_langgraph.edges import destinations, routed
+from agentrt_langgraph.handovers import router_ended, task_ended
 from agentrt_langgraph.lifecycle import Lifecycle, task_failed
 from agentrt_langgraph.naming import give_name
 from agentrt_langgraph.port import RuntimePort
@@ -91,11 +91,10 @@ class Tracker:
             if run is None:
                 return
             if isinstance(run, Task):
-                named = destinations(output)
-                if named is not None:
-                    run.goto = [*(run.goto or ()), *named]
-            elif run.is_router and run.task is not None:
-                run.task.goto = [*(run.task.goto or ()), *routed(run, output)]
+                if (output is not None and type(output) is not dict) or run.goto or run.in_graph.structure.deferred:
+                    task_ended(run, output)
+            elif run.is_router:
+                router_ended(run, output)
             self._lifecycle.close(run, None)
 
     def chain_failed(self, key: Hashable, error: BaseException) -> None:
