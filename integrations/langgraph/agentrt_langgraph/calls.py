@@ -6,8 +6,8 @@ from typing import Any
 from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import START, Dispatch, Identity, SessionKey
 from agentrt_langgraph.edges import agents_behind, inherited_parent, predecessors
-from agentrt_langgraph.names import TOOL_NODES, bounded
-from agentrt_langgraph.naming import AGENT_KEY, ROOT, rename, resolve, scoped_path, session_name
+from agentrt_langgraph.names import AGENT_KEY, ROOT, TOOL_NODES, bounded
+from agentrt_langgraph.naming import rename, resolve, scoped_path, session_name
 from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
 from agentrt_langgraph.reports import Reports
 from agentrt_langgraph.threads import MAX_VISITS
@@ -202,6 +202,9 @@ def _dispatches(task: Task) -> list[Dispatch]:
         inside_own = caller == own
         task.parent_agent = callers_parent if inside_own else caller
         others, how, weight = ([] if inside_own else [caller]), "call", 1.0
+    elif task.in_graph.turn.caller:
+        task.parent_agent = task.in_graph.turn.caller
+        others, how, weight = ([] if task.parent_agent == own else [task.parent_agent]), "call", 1.0
     else:
         others, how, weight = [START], "entry", 1.0
     if how == "superstep":

@@ -11,6 +11,7 @@ from agentrt_langgraph.calls import Caller
 from agentrt_langgraph.handovers import task_handed_over
 from agentrt_langgraph.naming import describe_graph
 from agentrt_langgraph.records import NAMESPACE, Call, GraphRun, Run, Task, ToolRun
+from agentrt_langgraph.remote import join_caller
 from agentrt_langgraph.reports import Reports
 from agentrt_langgraph.runs import OpenRuns
 from agentrt_langgraph.turns import Sessions
@@ -55,7 +56,7 @@ class Lifecycle:
 
     def _open_task(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> Task:
         """A node begins: only it has a new namespace."""
-        graph = parent.graph or self._open_graph(parent)
+        graph = parent.graph or self._open_graph(parent, metadata)
         task = Task(key, parent, name, metadata, graph)
         turn = graph.turn
         if name != START:
@@ -66,7 +67,7 @@ class Lifecycle:
             self._reports.abandon(turn)
         return task
 
-    def _open_graph(self, run: Run) -> GraphRun:
+    def _open_graph(self, run: Run, first_task: Mapping[str, Any]) -> GraphRun:
         """A run turns out to run a graph: its first task begins."""
         inherited = run.parent.bindings if run.parent is not None else ()
         binding = run.told_binding or next((bound for bound in run.bindings if bound not in inherited), None)
@@ -74,6 +75,7 @@ class Lifecycle:
             if binding is None:
                 run.name = self._sessions.root_name(run.name)
             turn = self._sessions.open_turn(run, binding)
+            join_caller(turn, run.metadata, first_task[NAMESPACE])
             self._reports.run_started(turn, turn.session)
         else:
             turn = run.task.in_graph.turn

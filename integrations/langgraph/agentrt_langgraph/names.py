@@ -6,6 +6,12 @@ from collections.abc import Hashable
 
 from agentrt.identity import MAX_NAME_CHARS
 
+AGENT_KEY = "agentrt_agent"
+"""Metadata key that names the agent of a node, a graph or a model."""
+
+ROOT = "root"
+"""The visit of an agent that is a whole outermost graph: every run of its thread continues it."""
+
 UNNAMED_GRAPH = "LangGraph"
 TOOL_NODES = frozenset({"tools", "tool"})
 GENERIC_NODES = frozenset(

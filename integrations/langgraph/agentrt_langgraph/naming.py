@@ -10,8 +10,10 @@ from typing import Any
 from agentrt.identity import START
 from agentrt_langgraph.edges import predecessors
 from agentrt_langgraph.names import (
+    AGENT_KEY,
     GENERIC_NODES,
     LOOP_INTEGRATIONS,
+    ROOT,
     SESSION_KEYS,
     TOOL_NODES,
     UNNAMED_GRAPH,
@@ -20,10 +22,6 @@ from agentrt_langgraph.names import (
     join_path,
 )
 from agentrt_langgraph.records import GraphRun, Task
-
-AGENT_KEY = "agentrt_agent"
-ROOT = "root"
-"""The visit of an agent that is a whole outermost graph: every run of its thread continues it."""
 
 _LOOP_NODES = frozenset({"model", "tools"})
 
@@ -40,7 +38,7 @@ def resolve(task: Task) -> Task:
     task.label, task.is_loop = _label(task)
     task.path = bounded(join_path(_prefix(task.in_graph), task.label))
     ns = task.ns or ""
-    task.invocation = bounded((ns.rpartition("|")[0] or ROOT) if task.is_loop else ns or ROOT)
+    task.invocation = bounded((ns.rpartition("|")[0] or task.in_graph.turn.root) if task.is_loop else ns or ROOT)
     return task
 
 
@@ -70,7 +68,7 @@ def scoped_path(task: Task, names: Iterable[str]) -> list[tuple[str, str]]:
 def _prefix(graph: GraphRun) -> str:
     """The agent that runs this graph."""
     if graph.enclosing is None:
-        return ""
+        return graph.turn.caller
     if graph.scoped:
         steps = scoped_path(graph.enclosing, graph.scoped)
         if steps:
@@ -80,7 +78,9 @@ def _prefix(graph: GraphRun) -> str:
 
 def describe_graph(graph: GraphRun) -> None:
     """Decide, once per graph run, whether it is one agent's loop, and what that agent is called."""
-    metadata, outer, enclosing = graph.metadata, graph.outer_metadata, graph.enclosing
+    metadata, enclosing = graph.metadata, graph.enclosing
+    caller = graph.turn.caller if enclosing is None else ""
+    outer = metadata if caller else graph.outer_metadata  # a caller elsewhere sends its own metadata along
     override = metadata.get(AGENT_KEY)
     if override and override != outer.get(AGENT_KEY):
         graph.agent, graph.is_loop = str(override), True
@@ -89,13 +89,14 @@ def describe_graph(graph: GraphRun) -> None:
     inherited = agent_name == outer.get("lc_agent_name")
     # Both keys are inherited by whatever runs below: they count only where they are fresh.
     graph.is_loop = metadata.get("ls_integration") in LOOP_INTEGRATIONS and (
-        enclosing is None or graph.name != UNNAMED_GRAPH or not inherited
+        (enclosing is None and not caller) or graph.name != UNNAMED_GRAPH or not inherited
     )
     if agent_name and (not inherited or graph.name == agent_name):
         graph.agent = str(agent_name)
     else:
         tool = graph.tool.name if graph.tool is not None else None
-        graph.agent = agent_of_graph(graph.name, tool, enclosing.name if enclosing is not None else None)
+        node = enclosing.name if enclosing is not None else caller.rpartition("/")[2] or None
+        graph.agent = agent_of_graph(graph.name, tool, node)
 
 
 def _label(task: Task) -> tuple[str, bool]:

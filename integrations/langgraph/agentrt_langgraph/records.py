@@ -15,7 +15,7 @@ from typing import Any
 
 from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import Identity, SessionKey
-from agentrt_langgraph.names import run_id_text
+from agentrt_langgraph.names import ROOT, run_id_text
 from agentrt_langgraph.outbox import Naming, Outbox, Predecessors, is_sent
 from agentrt_langgraph.structure import EMPTY, Structure
 
@@ -62,6 +62,10 @@ class Turn:
     interrupted: bool = False
     scope: Scope | None = None
     """What the user's code had entered around the whole run: it says nothing about the run."""
+    caller: str = ""
+    """The agent in another process that asked for this run."""
+    root: str = ROOT
+    """The visit of an agent that is the whole graph."""
     thread: Hashable = None
     """Key of the thread that this run goes on with, where it can be sent back; see `threads.py`."""
     input_steps: int = 0
