@@ -16,8 +16,8 @@ from langgraph.errors import GraphBubbleUp
 from agentrt.events import CallEnded, CallStarted, Dispatched, RunEnded, RunStarted, ToolEnded, ToolStarted
 from agentrt.identity import START, Dispatch, Identity, SessionKey
 from agentrt.tools import arguments_digest
-from agentrt_langgraph.names import agent_of_graph, bounded, join_path
-from agentrt_langgraph.naming import AGENT_KEY, session_name
+from agentrt_langgraph.names import AGENT_KEY, agent_of_graph, bounded, join_path
+from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import NAMESPACE
 from agentrt_langgraph.tracker import Tracker
 
