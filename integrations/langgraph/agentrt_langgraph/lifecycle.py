@@ -52,6 +52,9 @@ class Lifecycle:
         crowded_out = self._open_runs.add(run)
         if crowded_out is not None:
             self.close(crowded_out, GeneratorExit())
+        if parent is None:
+            for orphan in self._open_runs.orphans():
+                self.close(orphan, GeneratorExit())
         return run
 
     def _open_task(self, key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> Task:

@@ -9,6 +9,7 @@
 A `Run` that turns out to run a graph gets a `GraphRun`; an outermost graph also opens a `Turn` of its session.
 """
 
+from asyncio import AbstractEventLoop
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from agentrt.identity import Identity, SessionKey
 from agentrt_langgraph.names import ROOT, run_id_text
 from agentrt_langgraph.outbox import Naming, Outbox, Predecessors, is_sent
 from agentrt_langgraph.structure import EMPTY, Structure
+from agentrt_langgraph.threads import Progress
 
 NAMESPACE = "langgraph_checkpoint_ns"
 MAX_SUPERSTEPS = 256
@@ -66,14 +68,8 @@ class Turn:
     """The agent in another process that asked for this run."""
     root: str = ROOT
     """The visit of an agent that is the whole graph."""
-    thread: Hashable = None
-    """Key of the thread that this run goes on with, where it can be sent back; see `threads.py`."""
-    input_steps: int = 0
-    """Supersteps that the run's input takes, as far as known."""
-    steps: dict[str, int] = field(default_factory=dict)
-    """Superstep of each visit of the outermost graph, by namespace."""
-    inside: dict[str, str] = field(default_factory=dict)
-    """That visit's namespace, by invocation."""
+    progress: Progress | None = None
+    """Where its thread can be sent back: what this run adds to it."""
 
 
 class Tree:
@@ -94,6 +90,7 @@ class Run:
     """Of exactly this run's graph; `bindings` may be those of graphs around it."""
     raw_calls: tuple[Hashable, ...] = ()
     is_router = False
+    loop: "AbstractEventLoop | None" = None
     has_input = False
     """It was given new input, rather than told to go on."""
 

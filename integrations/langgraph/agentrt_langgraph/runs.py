@@ -1,5 +1,7 @@
 """The open runs, and the outermost ones among them: what is found by key, and forgotten together."""
 
+import asyncio
+from asyncio import AbstractEventLoop
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -17,6 +19,8 @@ class OpenRuns:
         self.get = self._runs.get
         """The open run with this key. The dictionary's own method: this is the most frequent step of all."""
         self._outermost: OrderedDict[Hashable, Run] = OrderedDict()
+        self._loops: dict[AbstractEventLoop, int] = {}
+        """Event loops in which outermost runs began, with how many are open."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -28,6 +32,9 @@ class OpenRuns:
         if run.parent is not None:
             return None
         self._outermost[run.key] = run
+        run.loop = _running_loop()
+        if run.loop is not None:
+            self._loops[run.loop] = self._loops.get(run.loop, 0) + 1
         return next(iter(self._outermost.values())) if len(self._outermost) > MAX_TREES else None
 
     def discard(self, run: Run) -> None:
@@ -38,8 +45,16 @@ class OpenRuns:
             run.tool = None
         self._runs.pop(run.key, None)
         run.tree.members.pop(run.key, None)
-        if run.parent is None:
-            self._outermost.pop(run.key, None)
+        if run.parent is None and self._outermost.pop(run.key, None) is not None and run.loop is not None:
+            self._loops[run.loop] -= 1
+            if not self._loops[run.loop]:
+                del self._loops[run.loop]
+
+    def orphans(self) -> list[Run]:
+        """Outermost runs whose event loop is closed: a stream left just before that is never told to have ended."""
+        if not any(loop.is_closed() for loop in self._loops):
+            return []
+        return [run for run in self._outermost.values() if run.loop is not None and run.loop.is_closed()]
 
     def touch(self, run: Run) -> None:
         """A tree that calls models is alive: it makes room last."""
@@ -47,3 +62,10 @@ class OpenRuns:
             run = run.parent
         if run.key in self._outermost:
             self._outermost.move_to_end(run.key)
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -25,6 +25,32 @@ MAX_INVOCATIONS = 200_000
 _Key = TypeVar("_Key", str, int)
 
 
+class Progress:
+    """What one run of a thread adds to it. `input_steps`: supersteps that its input is known to take."""
+
+    __slots__ = ("input_steps", "invocations", "steps", "thread")
+
+    def __init__(self, thread: Hashable, input_steps: int) -> None:
+        self.thread = thread
+        self.input_steps = input_steps
+        self.steps: dict[str, int] = {}
+        """Superstep of each visit of the outermost graph, by namespace."""
+        self.invocations: dict[str, str] = {}
+        """That visit's namespace, by invocation."""
+
+    def visited(self, ns: str, step: int) -> None:
+        """A visit of the outermost graph began."""
+        self.steps[ns] = step
+        if len(self.steps) > MAX_VISITS:
+            del self.steps[next(iter(self.steps))]
+
+    def called(self, invocation: str, ns: str) -> None:
+        """A model was called in a visit of the outermost graph."""
+        self.invocations[invocation] = ns
+        if len(self.invocations) > MAX_VISITS:
+            del self.invocations[next(iter(self.invocations))]
+
+
 class Thread:
     """Finished visits of one thread of one graph."""
 
@@ -92,18 +118,18 @@ class Threads:
             self._threads.move_to_end(key)
         return thread
 
-    def add(self, key: Hashable, steps: Mapping[str, int], invocations: Mapping[str, str]) -> None:
-        """A run of this thread ended."""
-        thread = self.get(key)
+    def add(self, progress: Progress) -> None:
+        """A run ended."""
+        thread = self.get(progress.thread)
         before = len(thread.invocations)
-        thread.add(steps, invocations)
+        thread.add(progress.steps, progress.invocations)
         self._remembered += len(thread.invocations) - before
         self._make_room()
 
-    def left_behind(self, key: Hashable, ns: str, step: int, *, input_steps: int) -> tuple[str, ...]:
+    def left_behind(self, progress: Progress, ns: str, step: int) -> tuple[str, ...]:
         """See `Thread.left_behind`."""
-        thread = self._threads.get(key)
-        gone = thread.left_behind(ns, step, input_steps=input_steps) if thread is not None else ()
+        thread = self._threads.get(progress.thread)
+        gone = thread.left_behind(ns, step, input_steps=progress.input_steps) if thread is not None else ()
         self._remembered -= len(gone)
         return gone
 
