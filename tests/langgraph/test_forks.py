@@ -3,12 +3,11 @@
 import asyncio
 import operator
 import random
-from collections.abc import Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from agentrt_langgraph import AgentRTCallbackHandler, instrument
-from agentrt_langgraph.threads import MAX_INVOCATIONS, MAX_THREADS, MAX_VISITS, Threads
+from agentrt_langgraph.threads import MAX_INVOCATIONS, MAX_THREADS, MAX_VISITS, Progress, Threads
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
 from langgraph.checkpoint.memory import InMemorySaver
@@ -298,20 +297,24 @@ def test_runs_of_one_thread_at_once(runtime):
             assert not {i for i in event.invocations if running.get(i, 0) == 0}
 
 
-def visits(count: int) -> Iterator[tuple[str, str]]:
-    return ((f"n:{number}", f"n:{number}|m:{number}") for number in range(count))
+def progress(thread: Any, count: int) -> Progress:
+    run = Progress(thread, 0)
+    for number in range(count):
+        run.visited(f"n:{number}", number)
+        run.called(f"n:{number}|m:{number}", f"n:{number}")
+    return run
 
 
 def test_memory_is_bounded():
     """Visits per thread, threads, and invocations in all are bounded; the oldest leave first."""
     threads = Threads()
-    threads.add("long", {ns: step for step, (ns, _) in enumerate(visits(5000))}, {i: ns for ns, i in visits(5000)})
+    threads.add(progress("long", 5000))
     assert len(threads.get("long").steps) == len(threads.get("long").invocations) == MAX_VISITS
     for number in range(MAX_THREADS + 10):
-        threads.add(number, {}, {})
+        threads.add(progress(number, 1))
     assert len(threads) == MAX_THREADS
     for number in range(MAX_INVOCATIONS // MAX_VISITS + 10):
-        threads.add(number, {ns: 1 for ns, _ in visits(MAX_VISITS)}, {i: ns for ns, i in visits(MAX_VISITS)})
+        threads.add(progress(number, MAX_VISITS))
     held = sum(len(thread.invocations) for thread in threads._threads.values())
     assert held == threads._remembered <= MAX_INVOCATIONS
 

@@ -10,7 +10,6 @@ from agentrt_langgraph.names import AGENT_KEY, ROOT, TOOL_NODES, bounded
 from agentrt_langgraph.naming import rename, resolve, scoped_path, session_name
 from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
 from agentrt_langgraph.reports import Reports
-from agentrt_langgraph.threads import MAX_VISITS
 from agentrt_langgraph.turns import TENANT_KEY, Sessions
 
 _OVERRIDES = frozenset({AGENT_KEY, "agentrt_session", TENANT_KEY})
@@ -170,14 +169,12 @@ def _mark_called(task: Task) -> None:
     """The task, and all around it, now count as agents; each remembers the visits inside it."""
     invocation = resolve(task).invocation
     inner: Task | None = task
-    turn = task.in_graph.turn
+    progress = task.in_graph.turn.progress
     while inner is not None:
         inner.called = True
         graph = inner.in_graph
-        if graph.enclosing is None and turn.thread is not None and inner.ns is not None and invocation != ROOT:
-            turn.inside[invocation] = inner.ns
-            if len(turn.inside) > MAX_VISITS:
-                del turn.inside[next(iter(turn.inside))]
+        if graph.enclosing is None and progress is not None and inner.ns is not None and invocation != ROOT:
+            progress.called(invocation, inner.ns)
         graph.invocations[invocation] = None
         if len(graph.invocations) > MAX_INVOCATIONS:
             del graph.invocations[next(iter(graph.invocations))]

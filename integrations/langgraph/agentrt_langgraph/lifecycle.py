@@ -64,8 +64,9 @@ class Lifecycle:
         turn = graph.turn
         if name != START:
             graph.add(task)
-            if turn.thread is not None and graph.enclosing is None and task.ns is not None and task.step is not None:
-                turn.pending.update(dict.fromkeys(self._sessions.visit(turn, parent, task.ns, task.step)))
+            if turn.progress is not None and graph.enclosing is None and task.ns is not None and task.step is not None:
+                left = self._sessions.visit(turn.progress, parent, task.ns, task.step)
+                turn.pending.update(dict.fromkeys(left))
         if turn.pending:
             self._reports.abandon(turn)
         return task

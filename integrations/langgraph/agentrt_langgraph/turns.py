@@ -11,7 +11,7 @@ from agentrt.identity import SessionKey
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded, run_id_text
 from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import Binding, Run, SessionMemory, Turn
-from agentrt_langgraph.threads import MAX_VISITS, Threads
+from agentrt_langgraph.threads import Progress, Threads
 
 logger = logging.getLogger("agentrt")
 
@@ -77,30 +77,28 @@ class Sessions:
         thread_id = metadata.get("thread_id")
         if thread_id is not None and turn.resumable:
             nodes = binding.structure.nodes if binding is not None else None
-            turn.thread = (session, turn.workload, nodes, str(thread_id))
-            turn.input_steps = _INPUT_STEPS if run.has_input and nodes else 0
+            thread = (session, turn.workload, nodes, str(thread_id))
+            turn.progress = Progress(thread, _INPUT_STEPS if run.has_input and nodes else 0)
         return turn
 
-    def visit(self, turn: Turn, run: Run, ns: str, step: int) -> tuple[str, ...]:
+    def visit(self, progress: Progress, run: Run, ns: str, step: int) -> tuple[str, ...]:
         """A visit of the outermost graph began; returns the invocations that the run turns out not to continue.
 
         `run` is the graph's: without a binding, a graph may have no checkpointer and count supersteps anew with each
         run, so that only a checkpoint id of the user's shows that it was sent back.
         """
         gone: tuple[str, ...] = ()
-        if not turn.steps and (run.told_binding or run.bindings or "checkpoint_id" in run.metadata):
-            gone = self._threads.left_behind(turn.thread, ns, step, input_steps=turn.input_steps)
-        turn.steps[ns] = step
-        if len(turn.steps) > MAX_VISITS:
-            del turn.steps[next(iter(turn.steps))]
+        if not progress.steps and (run.told_binding or run.bindings or "checkpoint_id" in run.metadata):
+            gone = self._threads.left_behind(progress, ns, step)
+        progress.visited(ns, step)
         return gone
 
     def close_turn(self, turn: Turn, *, failed: bool) -> None:
         """Keep what a resume would repeat; a turn that is done repeats nothing."""
         replayable = islice(reversed(turn.dispatched), MAX_REPLAYABLE) if failed or turn.interrupted else ()
         turn.memory.replayable = frozenset(replayable)
-        if turn.steps:
-            self._threads.add(turn.thread, turn.steps, turn.inside)
+        if turn.progress is not None and turn.progress.steps:
+            self._threads.add(turn.progress)
 
     def memory(self, session: SessionKey) -> SessionMemory:
         """What is remembered of a session; empty for a new one."""
