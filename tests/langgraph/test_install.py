@@ -187,6 +187,7 @@ def test_nested_graphs_have_their_own_structure(installed, chat, server, call):
     assert ("call/boss", "call/boss/helper") in edges
     assert not [agent for agent in installed.agents() if "req" in agent]
     assert {event.workload for event in installed.of(RunStarted)} == {"g"}
+    assert [event.workload for event in installed.of(StructureDeclared)] == ["g"]
 
 
 def test_a_graph_that_calls_itself(installed):

@@ -31,10 +31,18 @@ def bind(graph: Any, tracker: Tracker, workload: str | None = None) -> Binding:
             if len(known) >= MAX_VARIANTS:
                 del known[next(iter(known))]
             binding = known[variant] = _read(graph, tracker.runtime, workload)
-            edges = declared_edges(binding.structure)
-            if edges:
-                tracker.reports.structure(tracker.runtime.settings.tenant, binding.workload, edges)
         return binding
+
+
+def declare(binding: Binding, tracker: Tracker) -> None:
+    """Tell the runtime of the graph's edges, once. Graphs that only run inside others are no workload of their own."""
+    with _lock:
+        if binding.declared:
+            return
+        binding.declared = True
+        edges = declared_edges(binding.structure)
+        if edges:
+            tracker.reports.structure(tracker.runtime.settings.tenant, binding.workload, edges)
 
 
 def _variant(graph: Any, builder: Any, workload: str | None) -> Hashable:

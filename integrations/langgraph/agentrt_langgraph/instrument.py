@@ -13,7 +13,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from agentrt_langgraph import inject, pregel, raw_threads, tools
 from agentrt_langgraph.attach import attach
-from agentrt_langgraph.bindings import bind
+from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import AgentRTCallbackHandler, is_instrumented
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.trackers import tracker_of
@@ -37,6 +37,7 @@ def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = Non
         return graph
     tracker = tracker_of(runtime)  # kept until the handler keeps it
     binding = bind(graph, tracker, workload)
+    declare(binding, tracker)
     return cast("Graph", attach(graph, AgentRTCallbackHandler(runtime, binding=binding)))
 
 

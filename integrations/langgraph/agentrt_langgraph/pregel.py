@@ -16,7 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.pregel import Pregel
 
 from agentrt_langgraph.attach import LifecycleHandler, with_handlers
-from agentrt_langgraph.bindings import bind
+from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import is_instrumented
 from agentrt_langgraph.patches import Patch
 from agentrt_langgraph.records import Binding
@@ -52,7 +52,7 @@ class GraphNotice(LifecycleHandler):
         self.ignore_chain = True
         try:
             parent_key = parent_run_id.int if parent_run_id is not None else None
-            self._tracker.graph_started(
+            outermost = self._tracker.graph_started(
                 run_id.int,
                 parent_key,
                 kwargs.get("name") or "",
@@ -61,6 +61,8 @@ class GraphNotice(LifecycleHandler):
                 binding=self._binding,
                 given=inputs,
             )
+            if outermost and not self._binding.declared:
+                declare(self._binding, self._tracker)
         except Exception as error:
             self._tracker.runtime.fault("on_chain_start", error)
 

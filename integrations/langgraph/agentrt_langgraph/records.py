@@ -29,14 +29,16 @@ MAX_INVOCATIONS = 1000
 """Invocations remembered per task and graph, newest kept: what one `BranchAbandoned` may name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Binding:
-    """What `instrument` knows about a graph and callbacks do not say."""
+    """What `instrument` and `install` know about a graph and callbacks do not say."""
 
     workload: str
     graph_name: str
     structure: Structure
     resumable: bool
+    declared: bool = field(default=False, compare=False)
+    """The runtime was told its edges."""
 
 
 @dataclass(slots=True)

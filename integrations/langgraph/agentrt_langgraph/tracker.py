@@ -76,13 +76,14 @@ class Tracker:
         *,
         binding: Binding,
         given: object,
-    ) -> None:
-        """A run of this very graph began."""
+    ) -> bool:
+        """A run of this very graph began; returns whether it is an outermost one."""
         with self._lock:
             self.chain_started(key, parent_key, name, metadata, tags, given=given)
             run = self.open_runs.get(key)
             if run is not None:
                 run.told_binding = binding
+            return run is not None and run.task is None
 
     def chain_ended(self, key: Hashable, output: object) -> None:
         """A runnable ended."""
