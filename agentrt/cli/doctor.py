@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings; 0 if none of them is a failure."""
     key = control_key(Settings.load())
     with VLLMEngine(args.base_url, api_key=key, timeout_s=args.timeout) as engine:
-        findings = list(examine(engine, api_key=key, timeout_s=args.timeout))
+        findings = [*examine(engine, api_key=key, timeout_s=args.timeout), *examine_client()]
     healthy = all(finding.outcome != "failed" for finding in findings)
     if args.json:
         report = {"base_url": args.base_url, "healthy": healthy, "findings": [asdict(f) for f in findings]}
@@ -93,6 +93,31 @@ def examine(engine: VLLMEngine, *, api_key: str | None, timeout_s: float) -> Ite
         yield _faults(engine)
     except EngineError as error:
         yield Finding(check="status", outcome="failed", detail=str(error), remedy="read the server's log")
+
+
+def examine_client() -> Iterator[Finding]:
+    """How an application in this environment would label its requests; nothing where LangGraph is not installed."""
+    try:
+        from agentrt_langgraph import inject  # noqa: PLC0415 - an optional extra, and slow to import
+    except ImportError:
+        return
+    labelling = inject.trial()
+    if labelling == "hook":
+        yield Finding(check="requests", outcome="ok", detail="applications here label them in the OpenAI client")
+    elif labelling == "fallback":
+        yield Finding(
+            check="requests",
+            outcome="warning",
+            detail="this openai package does not call its request hook; they are labelled at the HTTP client instead",
+            remedy="costs about a millisecond for a prompt of 400 KB; another openai version may avoid it",
+        )
+    else:
+        yield Finding(
+            check="requests",
+            outcome="warning",
+            detail="no openai package here: applications in this environment cannot label requests",
+            remedy="pip install openai, if an application is to run here",
+        )
 
 
 def _chat_api(base_url: str, api_key: str | None, timeout_s: float) -> Finding:

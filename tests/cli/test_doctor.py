@@ -1,6 +1,7 @@
 """`agentrt doctor` names what is wrong and what to do about it."""
 
 import json
+import sys
 
 import pytest
 
@@ -9,7 +10,14 @@ def test_a_healthy_server(agentrt, server, healthy):
     """Everything in order: exit code 0, and each check is told."""
     said = agentrt("doctor", "--base-url", server(healthy))
     assert said.code == 0
-    for told in ("vllm 0.32.0, protocol 1", "agentrt orders 600 blocks", "serves tiny", "0 faults", "agentrt works at"):
+    for told in (
+        "vllm 0.32.0, protocol 1",
+        "agentrt orders 600 blocks",
+        "serves tiny",
+        "0 faults",
+        "OpenAI client",
+        "agentrt works at",
+    ):
         assert told in said.out
     assert said.err == ""
 
@@ -95,3 +103,20 @@ def test_a_malformed_url_is_bad_usage(agentrt, url):
     assert (said.code, said.out) == (2, "")
     assert "looks like http://localhost:8000" in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("labelling", "told"), [("fallback", "at the HTTP client"), ("absent", "pip install openai")])
+def test_requests_that_are_labelled_otherwise(agentrt, server, healthy, monkeypatch, labelling, told):
+    """Where the OpenAI client has no hook, or is missing, that is a warning: the server works all the same."""
+    monkeypatch.setattr("agentrt_langgraph.inject.trial", lambda: labelling)
+    said = agentrt("doctor", "--base-url", server(healthy))
+    assert said.code == 0
+    assert told in said.out
+
+
+def test_without_langgraph_nothing_is_said_of_requests(agentrt, server, healthy, monkeypatch):
+    """On a machine that only serves, the application's side is not looked at."""
+    monkeypatch.setitem(sys.modules, "agentrt_langgraph", None)
+    said = agentrt("doctor", "--base-url", server(healthy))
+    assert said.code == 0
+    assert "requests:" not in said.out

@@ -74,6 +74,14 @@ def disable() -> None:
         note_labelling(_mode)
 
 
+def trial() -> Labelling:
+    """How requests would be labelled in this environment. For a process that instruments nothing itself."""
+    enable(selftest.Probe())
+    found = mode()
+    disable()
+    return found
+
+
 def mode() -> Labelling:
     """How requests are labelled now: `absent` means that there is no OpenAI client to label."""
     return _mode
