@@ -5,12 +5,15 @@ from typing import Any
 
 from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import START, Dispatch, Identity, SessionKey
-from agentrt_langgraph.edges import agents_behind, inherited_parent, predecessors
+from agentrt_langgraph.edges import agents_behind, inherited_parent, is_open, predecessors, settle
 from agentrt_langgraph.names import AGENT_KEY, ROOT, TOOL_NODES, bounded
 from agentrt_langgraph.naming import rename, resolve, scoped_path, session_name
-from agentrt_langgraph.records import MAX_INVOCATIONS, SessionMemory, Task, Turn
+from agentrt_langgraph.records import MAX_INVOCATIONS, GraphRun, SessionMemory, Task, Turn
 from agentrt_langgraph.reports import Reports
 from agentrt_langgraph.turns import TENANT_KEY, Sessions
+
+MAX_UNDECIDED = 256
+"""Visits of one graph run whose dispatch waits for more evidence."""
 
 _OVERRIDES = frozenset({AGENT_KEY, "agentrt_session", TENANT_KEY})
 
@@ -113,7 +116,20 @@ class Caller:
         visit = (task.path, task.invocation if graph.is_loop else task.ns)
         if visit not in turn.dispatched:
             turn.dispatched[visit] = None
+            if is_open(task):
+                dispatches = [dispatch for dispatch in dispatches if dispatch.how != "superstep"]
+                graph.outbox.undecided.append((task, frozenset(dispatch.source for dispatch in dispatches)))
+                if len(graph.outbox.undecided) > MAX_UNDECIDED:
+                    self.settle(graph, complete=False)
             self._reports.dispatched(turn, dispatches)
+
+    def settle(self, graph: GraphRun, *, complete: bool) -> None:
+        """Tell the dispatches that only the whole of a graph run explains: it is over, or has grown too long."""
+        settle(graph, complete=complete)
+        for task, told in graph.outbox.undecided:
+            late = [dispatch for dispatch in _dispatches(task) if dispatch.source not in told]
+            self._reports.dispatched(graph.turn, late)
+        graph.outbox.undecided.clear()
 
     def _enter(self, task: Task, names: Iterable[str]) -> tuple[str, str | None]:
         """Agent and parent inside scopes of these names; the first time, each scope counts as a call of the next."""

@@ -7,10 +7,12 @@ all ran since it last fired. Where none of these is seen, every task of the supe
 
 from collections.abc import Iterator
 
+from agentrt_langgraph.inference import Inferred
 from agentrt_langgraph.joins import JOIN, Barrier
 from agentrt_langgraph.outbox import Predecessors
-from agentrt_langgraph.records import Task
+from agentrt_langgraph.records import GraphRun, Task
 from agentrt_langgraph.sends import sender
+from agentrt_langgraph.structure import EMPTY
 
 MAX_HELPER_CHAIN = 50
 
@@ -35,7 +37,9 @@ def _predecessors(task: Task) -> Predecessors:
     sources = dict.fromkeys(naming.task for naming in named if not naming.inside)
     sources.update(dict.fromkeys(other for other in last if _declares(other, task)))
     for trigger in joins:
-        sources.update(dict.fromkeys(_joined_by(trigger, task)))
+        joined = _joined_by(trigger, task)
+        task.joined |= bool(joined)
+        sources.update(dict.fromkeys(joined))
     agents = tuple(agent for naming in named for agent in naming.inside)
     if sources or agents:
         return Predecessors(list(sources), "next", agents=agents)
@@ -46,6 +50,39 @@ def _predecessors(task: Task) -> Predecessors:
 
 def _guess(possible: list[Task]) -> Predecessors:
     return Predecessors(possible, "superstep", 1.0 / len(possible))
+
+
+def is_open(task: Task, depth: int = 0) -> bool:
+    """Whether more may have led to a task than was seen: edges of a graph that is not known, from several tasks."""
+    graph = task.in_graph
+    if graph.structure is not EMPTY or graph.is_loop:
+        return False
+    if not task.is_sent:
+        last = next(_supersteps_before(task), ())
+        if len(last) > 1:
+            return True
+    helpers = [source for source in predecessors(task).tasks if not source.called]
+    return depth < MAX_HELPER_CHAIN and any(is_open(helper, depth + 1) for helper in helpers)
+
+
+def settle(graph: GraphRun, *, complete: bool) -> None:
+    """The run is over: decide again, from all of it, what led to each task."""
+    inferred = Inferred(graph, complete=complete)
+    before: list[Task] = []
+    for tasks in graph.supersteps.values():
+        for task in tasks:
+            task.origins = None
+            if len(before) > 1 and not task.is_sent:
+                task.sources = _settled(task, before, inferred)
+        before = tasks
+
+
+def _settled(task: Task, before: list[Task], inferred: Inferred) -> Predecessors:
+    seen = predecessors(task)
+    rest = inferred.sources(task, before)
+    if seen.how != "superstep":
+        return seen._replace(tasks=list(dict.fromkeys([*seen.tasks, *rest])))
+    return _guess(rest) if rest else seen
 
 
 def origin_agents(task: Task, depth: int = 0) -> list[str]:

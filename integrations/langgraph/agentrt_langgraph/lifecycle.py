@@ -104,6 +104,8 @@ class Lifecycle:
         if graph is None:
             return
         failed = error is not None and not isinstance(error, GraphBubbleUp)
+        if graph.outbox.undecided:
+            self.caller.settle(graph, complete=error is None and not graph.turn.interrupted)
         graph.forget()
         if graph.enclosing is not None:
             if failed:

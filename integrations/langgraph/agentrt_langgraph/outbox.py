@@ -53,7 +53,7 @@ class Sent(NamedTuple):
 class Outbox:
     """Of one graph run. Empty for graphs that only have edges."""
 
-    __slots__ = ("barriers", "named", "obeyed", "sent")
+    __slots__ = ("barriers", "named", "obeyed", "sent", "undecided")
 
     def __init__(self) -> None:
         self.barriers: dict[str, Barrier] = {}
@@ -63,6 +63,8 @@ class Outbox:
         self.obeyed: dict[str, Task] = {}
         """Tasks that ended by a hand-over from inside, by namespace."""
         self.sent: Sent | None = None
+        self.undecided: list[tuple[Task, frozenset[str]]] = []
+        """Tasks whose sources may be more than those told: whoever led to them by rules not known yet."""
 
     def answer(self, task: "Task", step: int) -> None:
         """A node runs that was named; unless it was started by a `Send`, that is why."""
@@ -81,6 +83,7 @@ class Outbox:
         self.named.clear()
         self.barriers.clear()
         self.obeyed.clear()
+        self.undecided.clear()
         self.sent = None
 
 
