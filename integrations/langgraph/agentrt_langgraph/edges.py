@@ -38,7 +38,7 @@ def _predecessors(task: Task) -> Predecessors:
     sources.update(dict.fromkeys(other for other in last if _declares(other, task)))
     for trigger in joins:
         joined = _joined_by(trigger, task)
-        task.joined |= bool(joined)
+        task.woken_by_join |= bool(joined)
         sources.update(dict.fromkeys(joined))
     agents = tuple(agent for naming in named for agent in naming.inside)
     if sources or agents:

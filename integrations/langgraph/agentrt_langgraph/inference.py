@@ -104,4 +104,4 @@ def _steps(graph: GraphRun, *, complete: bool) -> Iterator[Step]:
 
 def _explained(tasks: list[Task], target: str) -> bool:
     """Something that was seen led to this node."""
-    return any(task.name == target and not task.is_sent and (task.named_by or task.joined) for task in tasks)
+    return any(task.name == target and not task.is_sent and (task.named_by or task.woken_by_join) for task in tasks)

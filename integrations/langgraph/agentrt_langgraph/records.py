@@ -191,8 +191,7 @@ class Task(Run):
     sends: list[tuple[str, tuple[str, ...]]] | None = None
     """Targets of its `Send`s, in order, each with the agents inside it that made them."""
     named_by: Sequence[Naming] = ()
-    joined = False
-    """A join woke it."""
+    woken_by_join = False
     handing: dict[int, tuple[str, ...]] | None = None
     """Hand-overs on their way out of it, by exception: the agents behind them."""
     over = False
