@@ -11,6 +11,7 @@ from typing import Any
 from agentrt.act import OutcomeStatus
 from agentrt.engines.wire import MAX_TTL_S
 from agentrt.identity import DEFAULT_TENANT, AgentKey, Dispatch, SessionKey
+from agentrt.kv.branches import abandon
 from agentrt.kv.groups import OwnerGroup
 from agentrt.kv.lookup import select
 from agentrt.kv.order import KVOrder
@@ -138,7 +139,7 @@ class ActionExecutor:
         return self._told(payload, known=known)
 
     def _branch_abandoned(self, payload: Mapping[str, Any]) -> _Verdict:
-        known = self._order.sessions.abandon(_session_key(payload), payload["invocations"])
+        known = abandon(self._order, _session_key(payload), payload["invocations"])
         return self._told(payload, known=known)
 
     def _agent_unreachable(self, payload: Mapping[str, Any]) -> _Verdict:

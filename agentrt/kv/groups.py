@@ -86,10 +86,12 @@ class OwnerGroup(FreeGroup):
 class OwnedBlock:
     """What is remembered of one cached block."""
 
-    __slots__ = ("group", "last_session", "sharers")
+    __slots__ = ("group", "last_session", "origin", "sharers")
 
-    def __init__(self, group: OwnerGroup, session: SessionKey | None) -> None:
+    def __init__(self, group: OwnerGroup, session: SessionKey | None, origin: str) -> None:
         self.group = group
         self.last_session = session
+        self.origin = origin
+        """The invocation that computed it: its group is that of the last one that used it."""
         self.sharers = 1
         """Sessions that touched it, as far as known."""

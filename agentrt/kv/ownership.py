@@ -96,6 +96,14 @@ class Ownership:
             if group.members.pop(session, _ABSENT) is not _ABSENT:
                 _discard(self._by_session, session, group)
 
+    def give_back(self, group: OwnerGroup, invocation: str, block_ids: Iterable[int], now: float) -> OwnerGroup:
+        """Move blocks of a context to that of another invocation of its agent; returns that."""
+        assert group.session is not None
+        target = self._context(group.session, group.agent, invocation, now)
+        for block_id in block_ids:
+            self._move(block_id, self._blocks[block_id], target)
+        return target
+
     # ---- looking around -----------------------------------------------------------------------------------
 
     def groups(self) -> Iterator[OwnerGroup]:
@@ -123,6 +131,10 @@ class Ownership:
         """Ids of all blocks with an owner."""
         return self._blocks
 
+    def origin(self, block_id: int) -> str:
+        """The invocation that computed a block; empty where that is not known."""
+        return self._blocks[block_id].origin if block_id in self._blocks else ""
+
     @property
     def num_groups(self) -> int:
         """Groups that own a block."""
@@ -141,8 +153,8 @@ class Ownership:
             return group
         if group.kind is Kind.CONTEXT and identity is not None and group.session == session:
             if group.agent == agent or group.agent is None:
-                return group if group.agent is None else self._context(identity, agent, now)
-            return self._context(identity, None, now)
+                return group if group.agent is None else self._home(identity, now)
+            return self._context(identity.session_key, None, "", now)
         new_here = fresh.setdefault(group, session is None or session not in group.members)
         if group.kind is not Kind.ANCHOR or (new_here and session != owned.last_session):
             owned.sharers += 1
@@ -174,17 +186,18 @@ class Ownership:
             for block in blocks:
                 owned = self._blocks[block.block_id]
                 if owned.group in changed:
-                    fresh = self._context(identity, identity.agent_key, now)
+                    fresh = self._home(identity, now)
                     self._move(block.block_id, owned, fresh)
                     changed[fresh] = None
         return changed
 
     def _home(self, identity: Identity | None, now: float) -> OwnerGroup:
-        return self.unknown if identity is None else self._context(identity, identity.agent_key, now)
+        if identity is None:
+            return self.unknown
+        return self._context(identity.session_key, identity.agent_key, identity.invocation, now)
 
-    def _context(self, identity: Identity, agent: AgentKey | None, now: float) -> OwnerGroup:
-        session = identity.session_key
-        key = (session, agent, identity.invocation if agent else "")
+    def _context(self, session: SessionKey, agent: AgentKey | None, invocation: str, now: float) -> OwnerGroup:
+        key = (session, agent, invocation if agent else "")
         group = self._contexts.get(key)
         if group is None:
             group = self._contexts[key] = OwnerGroup(
@@ -204,7 +217,11 @@ class Ownership:
     # ---- bookkeeping --------------------------------------------------------------------------------------
 
     def _own(self, block_id: int, group: OwnerGroup, identity: Identity | None) -> OwnedBlock:
-        owned = self._blocks[block_id] = OwnedBlock(group, identity.session_key if identity else None)
+        owned = self._blocks[block_id] = OwnedBlock(
+            group,
+            identity.session_key if identity else None,
+            identity.invocation if identity else "",
+        )
         self.group_of[block_id] = group
         group.resident += 1
         return owned

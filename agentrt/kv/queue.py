@@ -177,6 +177,13 @@ class OrderedFreeQueue:
             if len(self._heap) > self._compact_at:
                 self._compact()
 
+    def regroup(self, block_ids: Iterable[int], source: FreeGroup, target: FreeGroup) -> None:
+        """Free blocks change from one group to another, keeping their age."""
+        moved = {block_id: source.free.pop(block_id) for block_id in block_ids}
+        target.free = OrderedDict(sorted((target.free | moved).items(), key=lambda entry: entry[1]))
+        if target.free and self.ordered:
+            heapq.heappush(self._heap, (target.value, next(iter(target.free.values())), target))
+
     def stand_back(self, back: bool) -> None:  # noqa: FBT001 - a switch
         """Let stock LRU choose victims, or take over again. Groups keep their values and blocks either way."""
         self.by_value = not back

@@ -108,6 +108,7 @@ class Sessions:
         life.visits.called(agent, now)
         life.agent, life.last_start_s, life.ended = agent, now, False
         life.unreachable.discard(agent)
+        life.abandoned.pop(identity.invocation, None)
         life.in_flight.add(call_id)
         gone = []
         while len(self._lives) > self._max_sessions:

@@ -6,15 +6,18 @@ import random
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from agentrt_langgraph import AgentRTCallbackHandler, instrument
+from agentrt_langgraph import AgentRTCallbackHandler, instrument, uninstall
 from agentrt_langgraph.threads import MAX_INVOCATIONS, MAX_THREADS, MAX_VISITS, Progress, Threads
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
+from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
+from agentrt.engines.embedded import EmbeddedEngine
 from agentrt.events import BranchAbandoned, CallStarted, RunEnded, RunStarted
+from agentrt.runtime import Runtime
 
 
 class State(TypedDict, total=False):
@@ -367,3 +370,34 @@ def test_random_journeys(runtime):
             alive = (alive - left) & built_on | called
     # Not told: one superstep per checkpoint written before a run, and branches beside one that is taken up again.
     assert told / (told + missed) > 0.9
+
+
+def test_a_fork_frees_the_branch_on_the_engine():
+    """On an engine, the blocks of what a fork leaves behind go first, those that it shares with the new branch stay."""
+    with EmbeddedEngine(num_blocks=512, time_scale=0) as engine, Runtime(engine) as runtime:
+        model = ChatOpenAI(model="agentrt-embedded", base_url=f"{engine.base_url}/v1", api_key="x", max_retries=0)
+        cached: list[int] = []
+        resident: list[Any] = []
+
+        def talk(state: State) -> State:
+            assert runtime.flush()
+            resident.append(engine.residency(session="t"))
+            answer = model.invoke("\n".join([*state["x"], "Think hard. " * 20]))
+            cached.append(answer.usage_metadata["input_token_details"]["cache_read"])
+            return {"x": [str(answer.content)]}
+
+        graph = line(("talk", talk))
+        observed = instrument(graph, runtime)
+        for number in range(3):
+            observed.invoke({"x": [f"Turn {number}. " + "Consider this. " * 40]}, THREAD)
+        after_first = [state.config for state in graph.get_state_history(THREAD) if not state.next][-1]
+        observed.invoke({"x": ["Another turn. " + "Consider that. " * 40]}, after_first)
+        assert runtime.flush()
+        outcomes = {(ruling.proposal.action_type, str(ruling.outcome.status)) for ruling in runtime.rulings}
+    uninstall()
+    assert {("agentrt.signal.branch_abandoned", "accepted"), ("agentrt.kv.release", "accepted")} <= outcomes
+    released = sum(row.blocks for row in resident[-1] if row.value < 0)
+    kept = sum(row.blocks for row in resident[-1] if row.value > 0.5)
+    assert kept >= cached[1] // 16 > 0  # what the second turn found of the first
+    assert released > kept
+    assert cached[-1] >= cached[1]
