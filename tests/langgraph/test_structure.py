@@ -162,3 +162,31 @@ def test_a_graph_that_cannot_be_read(new_runtime):
     compiled.builder = object()
     instrument(compiled, runtime).invoke({"x": []})
     assert [where for where, _ in runtime.faults] == ["read_structure"]
+
+
+def test_objects_that_do_not_like_to_be_looked_at(declared):
+    """A lazy object that a node refers to is asked for nothing, and one that fails costs only itself."""
+    touched = []
+
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            touched.append(name)
+            raise RuntimeError(name)
+
+    class Broken:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError
+
+    lazy, broken, inner = Lazy(), Broken(), graph_of("x")
+    inner.add_edge(START, "x")
+    team = inner.compile(name="team")
+
+    def node(_: State) -> State:
+        return lazy.chat or broken.chat or team.invoke({})
+
+    graph = StateGraph(State)
+    graph.add_node("a", node)
+    graph.add_edge(START, "a")
+    assert declared(graph) == {(START, "a"): 1, ("a", "a/x"): 1}
+    assert set(touched) <= {"chat"}  # LangGraph itself follows the attributes that code names

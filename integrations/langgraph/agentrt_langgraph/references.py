@@ -7,6 +7,7 @@ names. Nothing is executed, so what is chosen while running is not found.
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -49,7 +50,7 @@ _Named = frozenset[str]
 
 def is_graph(thing: object) -> bool:
     """A compiled graph."""
-    return not isinstance(thing, type) and callable(getattr(thing, "get_subgraphs", None))
+    return callable(getattr(type(thing), "get_subgraphs", None))  # by type: asking a lazy object would load it
 
 
 def graphs_in(code: object) -> Iterator[tuple[str | None, Any]]:
@@ -59,7 +60,7 @@ def graphs_in(code: object) -> Iterator[tuple[str | None, Any]]:
 
 def tools_of(code: object) -> list[Any]:
     """The tools of a `ToolNode`."""
-    tools = getattr(code, "tools_by_name", None)
+    tools = getattr(code, "tools_by_name", None) if hasattr(type(code), "tools_by_name") else None
     return list(tools.values()) if isinstance(tools, Mapping) else []
 
 
@@ -94,12 +95,16 @@ def _reachable(code: object) -> Iterator[tuple[str | None, Any]]:
             return
         seen.add(id(thing))
         yield tool, thing
-        if depth >= MAX_DEPTH or is_graph(thing) or isinstance(thing, (type, str, bytes, int, float, type(None))):
+        if depth >= MAX_DEPTH or is_graph(thing):
             continue
-        inside = thing.name if isinstance(thing, BaseTool) else tool
-        if isinstance(thing, FunctionType):
-            names = _names(thing.__code__)  # noqa: PLW2901
-        waiting.extend((inside, part, depth + 1, names) for part in _parts(thing, names))
+        # Proxies may load what they stand for when they are looked at, and fail: such an object holds no graph for us.
+        with suppress(Exception):
+            if isinstance(thing, (type, str, bytes, int, float, type(None))):
+                continue
+            inside = thing.name if isinstance(thing, BaseTool) else tool
+            if isinstance(thing, FunctionType):
+                names = _names(thing.__code__)  # noqa: PLW2901
+            waiting.extend([(inside, part, depth + 1, names) for part in _parts(thing, names)])
 
 
 def _parts(thing: Any, names: _Named) -> Iterator[Any]:
