@@ -29,6 +29,7 @@ class ToolGates:
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
         gates = [policy for policy in policies if isinstance(policy, ToolGate)]
         self._gates: tuple[ToolGate, ...] = tuple(sorted(gates, key=lambda gate: gate.name))
+        self._listeners = tuple(gate for gate in self._gates if type(gate).after is not ToolGate.after)
         self._fails_closed = next((gate.name for gate in self._gates if gate.fail_closed), None)
         self._lock = threading.Lock()
         self._faults: dict[str, int] = {}
@@ -56,9 +57,14 @@ class ToolGates:
                 answers[gate.name] = answer
         return merge(answers)
 
+    @property
+    def listen(self) -> bool:
+        """Whether any gate wants to hear of results."""
+        return bool(self._listeners)
+
     def tell(self, call: ToolCall, result: object) -> None:
         """Tell every gate of a result that may be reused. Never raises."""
-        for gate in self._gates:
+        for gate in self._listeners:
             if gate.name in self._benched:
                 continue
             try:

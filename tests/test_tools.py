@@ -91,7 +91,9 @@ def test_a_gate_without_an_opinion():
     class Silent(Policy, ToolGate):
         name = "silent"
 
+    assert not ToolGates([Silent()]).listen
     gates = ToolGates([Silent(), gate()])
+    assert gates.listen
     assert gates.ask(CALL) is None
     gates.tell(CALL, "x")
     assert gates.stats() == {"answers": {}, "faults": {}, "benched": []}

@@ -366,6 +366,37 @@ def test_two_questions_at_once(mode, runtime, chat, server, call):
     assert [m.status for m in state["messages"] if isinstance(m, ToolMessage)] == ["error", "success"]
 
 
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+def test_an_approval_is_for_the_call_it_was_asked_for(mode, runtime, chat, server, call):
+    """An agent without checkpoints begins anew on resume: its new call does not take the old call's approval."""
+    runtime.tool_gates = ToolGates([Gate(Ask("?", "dear"))])
+    server.script("m", call(("add", {"a": 1, "b": 2})), call(("add", {"a": 3, "b": 4})))
+    agent = create_agent(chat(), [add], middleware=[AgentRTMiddleware(runtime)], checkpointer=False)
+    outer = StateGraph(MessagesState)
+    outer.add_node("worker", agent)
+    outer.add_edge(START, "worker")
+    graph, config = outer.compile(checkpointer=InMemorySaver()), thread()
+    go(graph, mode, config)
+    state = go(graph, mode, config, Command(resume=True))
+    (message,) = (m for m in state["messages"] if isinstance(m, ToolMessage))
+    assert message.status == "error"
+    assert "the approval was for an earlier call" in message.content
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+def test_questions_one_after_the_other(mode, runtime, chat, server, call):
+    """Each later call of a run asks anew, and is approved or refused by its own answer."""
+    runtime.tool_gates = ToolGates([Gate(Ask("?", "dear"))])
+    agent = create_agent(chat(), [add], middleware=[AgentRTMiddleware(runtime)], checkpointer=InMemorySaver())
+    server.script("m", *(call(("add", {"a": a, "b": 0})) for a in (1, 3, 1)))
+    config = thread()
+    go(agent, mode, config)
+    for expected in (1, 3, 1):
+        assert [q.value["arguments"]["a"] for q in agent.get_state(config).interrupts] == [expected]
+        state = go(agent, mode, config, Command(resume=expected == 3))
+    assert [m.status for m in state["messages"] if isinstance(m, ToolMessage)] == ["error", "success", "error"]
+
+
 # ---- what must not change -------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Tool calls: gates serve, deny, ask or let run, and nothing else about a graph's tools changes."""
 
 import asyncio
+import gc
 import itertools
 import operator
 import threading
@@ -10,6 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from agentrt_langgraph import instrument, tools, uninstall
+from agentrt_langgraph.gating import Gated
 from agentrt_langgraph.toolschema import reads_context
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
@@ -477,6 +479,46 @@ def test_asking_from_a_nested_agent(mode, chat, runtime, add, gated, server, cal
     assert gate.asked[0].identity.agent == "worker/adder"
 
 
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("as_node", [True, False])
+def test_an_approval_is_for_the_call_it_was_asked_for(as_node, mode, chat, runtime, add, gated, server, call, ran):
+    """A sub-graph without checkpoints begins anew on resume: its new call does not take the old call's approval."""
+    gated(ASK)
+    server.script("m", call(TWO[0]), call(TWO[1]))
+    agent = create_agent(chat(), [add], name="adder", checkpointer=False)
+
+    async def aworker(state: Any) -> Any:
+        return await agent.ainvoke(state)
+
+    def worker(state: Any) -> Any:
+        return agent.invoke(state)
+
+    outer = StateGraph(MessagesState)
+    outer.add_node("worker", agent if as_node else worker if mode == "invoke" else aworker)
+    outer.add_edge(START, "worker")
+    graph, config = instrument(outer.compile(checkpointer=InMemorySaver()), runtime), thread()
+    go(graph, mode, config=config)
+    assert graph.get_state(config).interrupts[0].value["arguments"] == {"a": 1, "b": 2}
+    ((content, status, _),) = results(go(graph, mode, Command(resume=True), config))
+    assert status == "error"
+    assert "the approval was for an earlier call" in content
+    assert ran == []
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+def test_questions_one_after_the_other(mode, build, add, gated, server, call, ran):
+    """Each later call of a run asks anew, and is approved or refused by its own answer."""
+    gated(ASK)
+    server.script("m", call(TWO[0]), call(TWO[1]), call(TWO[0]))
+    graph, config = build("create_agent", add, checkpointer=InMemorySaver()), thread()
+    go(graph, mode, config=config)
+    for expected in (1, 3, 1):
+        assert [q.value["arguments"]["a"] for q in graph.get_state(config).interrupts] == [expected]
+        state = go(graph, mode, Command(resume=expected == 3), config)
+    assert [status for _, status, _ in results(state)] == ["error", "success", "error"]
+    assert ran == [(3, 4)]
+
+
 # ---- what must not change -------------------------------------------------------------------------------------
 
 
@@ -737,6 +779,22 @@ def test_a_run_that_was_forgotten_is_still_gated(chat, add, gated, runtime, serv
     assert results(go(graph, config=config))[0][1] == "error"
     assert (gate.asked[0].identity.agent, gate.asked[0].identity.session) == ("unknown", "known")
     assert ran == []
+
+
+def test_gated_calls_leave_nothing_behind(build, add, gated, server, call, runtime):
+    """Neither runs nor decisions are kept when a graph is done."""
+
+    def kept() -> int:  # exceptions that other tests hold keep some, by their frames
+        gc.collect()
+        return sum(type(thing) is Gated for thing in gc.get_objects())
+
+    gated(None)
+    graph, before = build("create_agent", add), kept()
+    for _ in range(20):
+        server.script("m", call(*TWO))
+        go(graph)
+    assert runtime.open_runs() == 0
+    assert kept() == before
 
 
 class Flags(TypedDict, total=False):

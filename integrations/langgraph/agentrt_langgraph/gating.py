@@ -23,15 +23,24 @@ from agentrt_langgraph.toolschema import reads_context
 APPROVAL = "agentrt.tool_approval"
 """`type` of the payload of an interrupt that asks about a tool call."""
 
+_STALE = "not approved: its graph keeps no checkpoints and began anew, and the approval was for an earlier call"
 _CHECKPOINTER = "__pregel_checkpointer"
 """Where LangGraph tells a task which checkpointer it runs under, its own graph's or a surrounding one's."""
 
 
 class GateSource(Protocol):
-    """One runtime, and where its events go."""
+    """One runtime, where its events go, and what it saw of the run."""
 
-    runtime: RuntimePort
-    reports: Reports
+    @property
+    def runtime(self) -> RuntimePort:
+        """Whose gates are asked."""
+
+    @property
+    def reports(self) -> Reports:
+        """Where it is told."""
+
+    def is_new(self, call: ToolCall) -> bool:
+        """Whether the call was made since the run was last resumed, so that nobody can have been asked about it."""
 
 
 @dataclass(slots=True)
@@ -117,7 +126,7 @@ def _ask_human(gated: Gated, policy: str, question: Ask) -> None:
         gated.source.runtime.fault("tool_gates", error)
         gated.ruling = ToolRuling(policy, Deny(f"{question.reason}; it needs approval, and nobody could be asked"))
         return
-    refusal = _refusal(given)
+    refusal = _refusal(given) or (_STALE if gated.source.is_new(call) else None)
     gated.ruling = None if refusal is None else ToolRuling(policy, Deny(refusal))
     if refusal is None:
         gates.account(call.tool, policy, "approved")

@@ -7,11 +7,12 @@ from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langgraph.config import get_config
+from langgraph.errors import GraphBubbleUp
 
 from agentrt.identity import Identity
 from agentrt_langgraph import inject, tools
 from agentrt_langgraph.fields import addition
-from agentrt_langgraph.gating import Gated, can_resume, decide
+from agentrt_langgraph.gating import Gated, GateSource, can_resume, decide
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.standalone import Standalone
 from agentrt_langgraph.standin import astand_in, stand_in, tell
@@ -115,10 +116,11 @@ class AgentRTMiddleware(AgentMiddleware[Any, Any, Any]):
         told: AbstractContextManager[None] = contextlib.nullcontext()
         if self._runtime.settings.disabled:
             return None, told
+        source: GateSource = self._tracker
         try:
             identity = self._tracker.current_identity()
             if identity is None:
-                config = get_config()
+                source, config = self._standalone, get_config()
                 identity = self._standalone.identity(config, _messages(request), calls=False)
                 told = self._standalone.tool(identity, request.tool_call, config)
         except Exception as error:
@@ -126,7 +128,11 @@ class AgentRTMiddleware(AgentMiddleware[Any, Any, Any]):
             identity = Identity(session=UNKNOWN, agent=UNKNOWN, tenant=self._runtime.settings.tenant)
         if not self._runtime.tool_gates or tools.is_gated(self._tracker, request.tool_call["id"]):
             return None, told
-        return decide([(self._tracker, identity)], request.tool_call, request.tool), told
+        try:
+            return decide([(source, identity)], request.tool_call, request.tool), told
+        except GraphBubbleUp:
+            self._standalone.asked(identity.session, request.tool_call["id"])
+            raise
 
 
 def _messages(request: Any) -> Sequence[Any]:

@@ -5,6 +5,7 @@ answers without calling a tool, or raises; and a conversation that nobody named 
 """
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from langgraph.errors import GraphBubbleUp
 
 from agentrt.events import CallEnded, CallStarted, Dispatched, RunEnded, RunStarted, ToolEnded, ToolStarted
 from agentrt.identity import START, Dispatch, Identity, SessionKey
-from agentrt.tools import arguments_digest
+from agentrt.tools import ToolCall, arguments_digest
 from agentrt_langgraph.names import AGENT_KEY, agent_of_graph, bounded, join_path
 from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import NAMESPACE
 from agentrt_langgraph.tracker import Tracker
 
+MAX_PROPOSED = 10_000
 _NAME = "lc_agent_name"
 _UNNAMED = "model"
 """What the handler, too, calls an agent without a name: its node."""
@@ -44,8 +46,11 @@ class Standalone:
 
     def __init__(self, tracker: Tracker, agent: str | None) -> None:
         self._tracker = tracker
-        self._runtime = tracker.runtime
+        self.runtime = self._runtime = tracker.runtime
+        self.reports = tracker.reports
         self._agent = agent
+        self._proposed: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Tool calls that a model made in this process and nobody was asked about, newest last."""
 
     def identity(self, config: Mapping[str, Any], messages: Sequence[Any], *, calls: bool) -> Identity:
         """Who acts in the node of this configuration; with `calls`, one call of the session is counted."""
@@ -83,6 +88,7 @@ class Standalone:
                 self._emit(self._run_ended, identity, resumable, failed)
             raise
         answer = _answer(response)
+        self._emit(self._propose, identity, answer)
         self._emit(self._call_ended, identity, answer, False)
         if answer is None or not answer.tool_calls:
             self._emit(self._run_ended, identity, resumable, False)
@@ -105,6 +111,20 @@ class Standalone:
             _outer.reset(token)
             for event in started:
                 self._emit(self._tool_ended, event, failed)
+
+    def is_new(self, call: ToolCall) -> bool:
+        """Whether the call was made in this process, and nobody was asked about it."""
+        return (call.identity.session, call.tool_call_id) in self._proposed
+
+    def asked(self, session: str, tool_call_id: object) -> None:
+        """A human is being asked about this call."""
+        self._proposed.pop((session, str(tool_call_id)), None)
+
+    def _propose(self, identity: Identity, answer: AIMessage | None) -> None:
+        for call in answer.tool_calls if answer is not None else ():
+            self._proposed[identity.session, str(call["id"] or "")] = None
+        while len(self._proposed) > MAX_PROPOSED:
+            self._proposed.popitem(last=False)
 
     def _around(self) -> _Outer | None:
         outer = _outer.get()

@@ -37,10 +37,13 @@ async def astand_in(gated: Gated) -> ToolMessage | None:
 
 def tell(gated: Gated, result: object) -> None:
     """Let the gates know what the tool returned, if it may stand in for later calls. Never raises."""
+    if not isinstance(result, ToolMessage) or result.status == "error":
+        return
     for source, call in gated.asked:
+        gates = source.runtime.tool_gates
         try:
-            if isinstance(result, ToolMessage) and result.status != "error":
-                source.runtime.tool_gates.tell(call, _fresh(result, None))
+            if gates.listen:
+                gates.tell(call, _fresh(result, None))
         except Exception as error:
             source.runtime.fault("tool_gates", error)
 
@@ -86,11 +89,12 @@ def _fresh(message: ToolMessage, tool_call_id: str | None) -> ToolMessage:
 
     Messages get an `id` when they enter a graph's state: kept, the copy would replace the earlier message there.
     """
-    update: dict[str, Any] = {"id": None, "content": copy.deepcopy(message.content)}
+    update: dict[str, Any] = {"id": None}
     if tool_call_id is not None:
         update["tool_call_id"] = tool_call_id
-    update["additional_kwargs"] = copy.deepcopy(message.additional_kwargs)
-    update["response_metadata"] = copy.deepcopy(message.response_metadata)
+    for field in ("content", "additional_kwargs", "response_metadata"):
+        value = getattr(message, field)
+        update[field] = value if isinstance(value, str) else copy.deepcopy(value)
     return message.model_copy(update=update)
 
 

@@ -190,6 +190,16 @@ class Tracker:
 
     # --- tools
 
+    def is_new(self, call: object) -> bool:
+        """Whether nodes ran before the one executing here, since the run began: then it was not resumed into.
+
+        A sub-graph without checkpoints begins anew on resume, and LangGraph gives its first question the answer.
+        """
+        del call
+        around = self._around()
+        with self._lock:
+            return around is not None and around.task is not None and around.task.follows_others()
+
     def tool_started(
         self,
         key: Hashable,
