@@ -228,15 +228,6 @@ class Task(Run):
         """It was started by a `Send`, not by an edge."""
         return is_sent(self.metadata)
 
-    def follows_others(self) -> bool:
-        """Whether tasks of earlier supersteps ran in this run of its graph, or of a graph around it."""
-        task: Task | None = self
-        while task is not None:
-            if task.step is not None and any(step < task.step for step in task.in_graph.supersteps):
-                return True
-            task = task.in_graph.enclosing
-        return False
-
 
 class ToolRun(Run):
     """A tool in progress; `identity` is None outside graphs."""

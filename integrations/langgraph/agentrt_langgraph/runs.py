@@ -5,7 +5,7 @@ from asyncio import AbstractEventLoop
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from agentrt_langgraph.records import Run
+from agentrt_langgraph.records import Run, Task
 
 MAX_TREES = 4096
 """Outermost runs open at once. Abandoned async streams may never end: the oldest make room."""
@@ -69,3 +69,12 @@ def _running_loop() -> AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def follows_others(task: Task | None) -> bool:
+    """Whether tasks of earlier supersteps ran in this run of the task's graph, or of a graph around it."""
+    while task is not None:
+        if task.step is not None and any(step < task.step for step in task.in_graph.supersteps):
+            return True
+        task = task.in_graph.enclosing
+    return False

@@ -22,7 +22,7 @@ from agentrt_langgraph.naming import give_name
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding, Call, Run, Task, ToolRun
 from agentrt_langgraph.reports import Reports
-from agentrt_langgraph.runs import OpenRuns
+from agentrt_langgraph.runs import OpenRuns, follows_others
 from agentrt_langgraph.turns import Sessions
 from agentrt_langgraph.usage import NO_USAGE, Usage
 
@@ -198,7 +198,7 @@ class Tracker:
         del call
         around = self._around()
         with self._lock:
-            return around is not None and around.task is not None and around.task.follows_others()
+            return around is not None and follows_others(around.task)
 
     def tool_started(
         self,
