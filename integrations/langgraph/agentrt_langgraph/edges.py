@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from agentrt_langgraph.inference import Inferred
 from agentrt_langgraph.joins import JOIN, Barrier
-from agentrt_langgraph.outbox import Predecessors
+from agentrt_langgraph.outbox import PUSH, Predecessors
 from agentrt_langgraph.records import GraphRun, Task
 from agentrt_langgraph.sends import sender
 from agentrt_langgraph.structure import EMPTY
@@ -28,10 +28,11 @@ def _predecessors(task: Task) -> Predecessors:
     last = next(_supersteps_before(task), None)
     if last is None:
         return Predecessors([], "entry")
-    if task.is_sent:
+    triggers = task.metadata.get("langgraph_triggers") or ()
+    if PUSH in triggers and task.is_sent:
         return sender(task, last) or _guess([other for other in last if _sends_to(other, task)] or last)
     named, structure = task.named_by, task.in_graph.structure
-    joins = [trigger for trigger in task.metadata.get("langgraph_triggers") or () if trigger.startswith(JOIN)]
+    joins = [trigger for trigger in triggers if trigger.startswith(JOIN)]
     if len(last) == 1 and not named and not joins and task.name not in structure.deferred:
         return Predecessors(last, "next" if _declares(last[0], task) else "superstep")  # a plain line of nodes
     sources = dict.fromkeys(naming.task for naming in named if not naming.inside)

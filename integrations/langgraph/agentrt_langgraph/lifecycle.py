@@ -41,7 +41,13 @@ class Lifecycle:
         ns = metadata.get(NAMESPACE)
         run: Run
         if parent is not None and ns is not None and ns != parent.ns:
-            run = _router_again(key, parent, name, metadata) or self._open_task(key, parent, name, metadata)
+            around = parent.graph
+            obeyed = around.outbox.obeyed.get(ns) if around is not None and around.outbox.obeyed else None
+            if obeyed is None:
+                run = self._open_task(key, parent, name, metadata)
+            else:  # LangGraph runs a node's routers beside it, under its name, after a hand-over from inside it
+                run = Run(key, parent, name, metadata)
+                run.task, run.is_router = obeyed, True
         else:
             run = Run(key, parent, name, metadata)
             if given is not None and run.task is None and not isinstance(given, Command):
@@ -143,17 +149,6 @@ class Lifecycle:
             call = self._open_runs.get(key)
             if isinstance(call, Call):
                 self.end_call(call, NO_USAGE, failed=False)
-
-
-def _router_again(key: Hashable, parent: Run, name: str, metadata: Mapping[str, Any]) -> Run | None:
-    """LangGraph runs a node's routers beside it, under its name, after something inside the node handed over."""
-    obeyed = parent.graph.outbox.obeyed if parent.graph is not None else None
-    task = obeyed.get(metadata[NAMESPACE]) if obeyed else None
-    if task is None:
-        return None
-    run = Run(key, parent, name, metadata)
-    run.task, run.is_router = task, True
-    return run
 
 
 def _is_below(member: Run, run: Run) -> bool:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from agentrt_langgraph.joins import Barrier
     from agentrt_langgraph.records import Task
 
-_PUSH = "__pregel_push"
+PUSH = "__pregel_push"
 
 
 class Predecessors(NamedTuple):
@@ -90,4 +90,4 @@ class Outbox:
 def is_sent(metadata: Mapping[str, Any]) -> bool:
     """A task was started by a `Send`. Tasks of the functional API are pushed too, but by a path, not a number."""
     path = metadata.get("langgraph_path")
-    return path is not None and len(path) > 1 and path[0] == _PUSH and isinstance(path[1], int)
+    return path is not None and len(path) > 1 and path[0] == PUSH and isinstance(path[1], int)
