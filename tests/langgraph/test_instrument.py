@@ -10,7 +10,8 @@ import agentrt_langgraph
 import openai
 import pytest
 from agentrt_langgraph import inject, install, instrument, instrumented, uninstall
-from langchain_core.language_models import FakeListChatModel
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
+from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.tracers import context as tracer_context
 from langgraph.graph import START, StateGraph
 
@@ -154,3 +155,32 @@ def test_without_openai(runtime, monkeypatch):
     instrument(build().compile(), runtime).invoke(INPUT)
     assert inject.mode() == "absent"
     assert runtime.agents() == ["a"]
+
+
+def test_other_handlers_hear_of_completion_models(runtime):
+    """In async runs, where LangChain tells inline handlers or the others, both are told; after `uninstall` too."""
+
+    class Listener(BaseCallbackHandler):
+        def __init__(self) -> None:
+            self.told: list[Any] = []
+
+        def on_llm_start(self, serialized: Any, prompts: list[str], **_: Any) -> None:
+            self.told += prompts
+
+    model = FakeListLLM(responses=["ok"])
+
+    async def complete(_: State) -> State:
+        return {"x": [await model.ainvoke("p")]}
+
+    graph = StateGraph(State)
+    graph.add_node("a", complete)
+    graph.add_edge(START, "a")
+    observed = instrument(graph.compile(), runtime)
+    original = AsyncCallbackManager.on_llm_start
+    for _ in range(2):
+        listener = Listener()
+        asyncio.run(observed.ainvoke(INPUT, {"callbacks": [listener]}))
+        assert listener.told == ["p"]
+        uninstall()
+    assert runtime.agents() == ["a", "a"]
+    assert AsyncCallbackManager.on_llm_start is not original

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from agentrt_langgraph import inject, tools
+from agentrt_langgraph import completions, inject, tools
 from agentrt_langgraph.attach import LifecycleHandler, bound_handlers
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding
@@ -37,6 +37,7 @@ class AgentRTCallbackHandler(LifecycleHandler):
         self._tracker = tracker_of(runtime)
         inject.enable(self._tracker)
         tools.enable(self._tracker)
+        completions.enable(AgentRTCallbackHandler)
 
     @property
     def runtime(self) -> RuntimePort:

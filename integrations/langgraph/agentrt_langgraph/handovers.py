@@ -36,7 +36,12 @@ def router_ended(router: Run, output: object) -> None:
         return
     routes = task.in_graph.structure.routes_of(task.name, router.name)
     chosen = output if isinstance(output, (list, tuple)) else (output,)
-    named = [item if isinstance(item, Send) else routes.get(item, item) for item in chosen]
+    # A part of a chain that is a node looks like a router, and may return anything.
+    named = [
+        item if isinstance(item, Send) else routes.get(item, item)
+        for item in chosen
+        if isinstance(item, (Send, Hashable))
+    ]
     _take(task, named, routed=True)
     if task.over:  # LangGraph runs the routers of a node once more when something inside it hands over
         _name_all(task, [item for item in named if not isinstance(item, Send)])

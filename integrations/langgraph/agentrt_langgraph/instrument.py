@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from langchain_core.tracers import context as tracer_context
 from langchain_core.tracers.context import register_configure_hook
 
-from agentrt_langgraph import inject, pregel, raw_threads, tools
+from agentrt_langgraph import completions, inject, pregel, raw_threads, tools
 from agentrt_langgraph.attach import attach
 from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import AgentRTCallbackHandler, is_instrumented
@@ -104,3 +104,4 @@ def uninstall() -> None:
         raw_threads.disable()
         inject.disable()
         tools.disable()
+        completions.disable(AgentRTCallbackHandler)
