@@ -41,11 +41,12 @@ def addition(identity: Identity, plan: RequestPlan, body: Mapping[str, Any], hea
     theirs = _LABEL_HEADER in taken or (isinstance(xargs, Mapping) and LABEL_KEY in xargs)
     if not theirs:
         label = identity.to_label(**plan.fields())
-        headers[LABEL_HEADER] = label
         if xargs is None:
             fields[XARGS] = {LABEL_KEY: label}
         elif isinstance(xargs, Mapping):
             fields[XARGS] = {LABEL_KEY: label, **xargs}
+        else:  # the user's own value, whatever it is, stays
+            headers[LABEL_HEADER] = label
     if plan.priority != 0 and PRIORITY not in body:
         fields[PRIORITY] = -int(plan.priority)  # vLLM serves lower numbers first
     if plan.cache_salt is not None and SALT not in body:

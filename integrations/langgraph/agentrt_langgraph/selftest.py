@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from agentrt.config import Settings
-from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY
+from agentrt.engines.wire import LABEL_KEY, SESSION_HEADER
 from agentrt.events import Event
 from agentrt.gates import ToolGates
 from agentrt.identity import Identity
@@ -70,7 +70,7 @@ class Probe:
         return http.MockTransport(self._receive)
 
     def _receive(self, request: Any) -> Any:
-        self._arrived.append(LABEL_HEADER in request.headers and LABEL_KEY.encode() in request.content)
+        self._arrived.append(SESSION_HEADER in request.headers and LABEL_KEY.encode() in request.content)
         raise ConnectionAbortedError  # no answer, so that the HTTP library logs no request
 
     def _send(self) -> None:
