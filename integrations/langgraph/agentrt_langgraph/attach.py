@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from typing import Any, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
 try:  # told of interrupts only as a subclass of this, which is newer than the oldest LangGraph we support
@@ -67,14 +67,16 @@ def with_handlers(graph: Any, config: Any, handlers: list[BaseCallbackHandler]) 
     if not given and not _merges():
         # There, what is given at the call replaces what is bound, and that replaces what surrounds it.
         given = (graph.config or {}).get("callbacks") or (var_child_runnable_config.get() or {}).get("callbacks")
-    if not given:
-        return {**(config or {}), "callbacks": handlers}
-    if isinstance(given, list):
-        return {**(config or {}), "callbacks": [*given, *handlers]}
-    merged = given.copy()
+    if isinstance(given, BaseCallbackManager):
+        told = given.copy()
+    elif bound_handlers(graph) or (var_child_runnable_config.get() or {}).get("callbacks"):
+        # LangGraph puts lists together in the order in which they were given, and managers in any.
+        return {**(config or {}), "callbacks": [*(given or ()), *handlers]}
+    else:
+        told = BaseCallbackManager(list(given or ()), inheritable_handlers=list(given or ()))
     for handler in handlers:
-        merged.add_handler(handler, inherit=False)
-    return {**(config or {}), "callbacks": merged}
+        told.add_handler(handler, inherit=False)  # so that what runs inside costs nothing more
+    return {**(config or {}), "callbacks": told}
 
 
 def _merged(graph: Any, config: Any, handler_type: type[BaseCallbackHandler]) -> Any:
