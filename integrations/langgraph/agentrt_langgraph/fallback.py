@@ -7,15 +7,13 @@ user's own. The request is already serialised here, so the body is parsed and wr
 import functools
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from agentrt_langgraph.fields import Addition, is_generation
 
-RequestAddition = Callable[
-    [str, Callable[[], dict[str, Any]], Callable[[], Iterable[str]], str | None], Addition | None
-]
+RequestAddition = Callable[[str, Mapping[str, Any], Iterable[str], str | None], Addition | None]
 _LIBRARIES = ("httpx", "httpx2")
 
 
@@ -50,7 +48,7 @@ def _labelled(library: ModuleType, request: Any, request_addition: RequestAdditi
         body = json.loads(request.content)
         if not isinstance(body, dict):
             return request
-        added = request_addition(str(request.url), lambda: body, lambda: tuple(request.headers), None)
+        added = request_addition(str(request.url), body, tuple(request.headers), None)
         if added is None:
             return request
         headers = [

@@ -9,9 +9,8 @@ import functools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, cast
 
 from agentrt.ambient import Labelling, note_labelling
 from agentrt.identity import Identity
@@ -22,6 +21,7 @@ from agentrt_langgraph.port import RuntimePort
 logger = logging.getLogger("agentrt")
 
 MAX_URLS = 256
+MAX_CLIENT_TYPES = 256
 _HOOK = "_prepare_options"
 
 
@@ -37,9 +37,6 @@ class RequestSource(Protocol):
 
 
 _lock = threading.RLock()
-_in_override: ContextVar[bool] = ContextVar("agentrt_in_override", default=False)
-"""An override is calling its parent's hook: the outermost one adds, after the SDK is done."""
-
 _sources: tuple[weakref.ref[Any], ...] = ()
 _url_texts: dict[int, tuple[Any, str]] = {}
 _undo: list[Callable[[], None]] = []
@@ -129,6 +126,7 @@ def _self_test() -> bool:
 def _restore() -> None:
     while _undo:
         _undo.pop()()
+    _outermost.cache_clear()
 
 
 def _subclasses(root: type[Any]) -> Iterator[type[Any]]:
@@ -142,38 +140,28 @@ def _wrap(client: type[Any], *, is_async: bool) -> None:
     original = client.__dict__.get(_HOOK)
     if original is None or hasattr(original, "__agentrt__"):
         return
-    wrapper: Any
-    if is_async:
 
-        @functools.wraps(original)
-        async def prepare_async(self: Any, options: Any) -> Any:
-            if _in_override.get():
-                return await original(self, options)
-            token = _in_override.set(True)
-            try:
-                options = await original(self, options)
-            finally:
-                _in_override.reset(token)
-            return _add(self, options)
+    async def then_add(self: Any, prepared: Any) -> Any:
+        return _add(self, await prepared)
 
-        wrapper = prepare_async
-    else:
+    # An override may call its parent's hook: only the outermost adds, after the SDK is done.
+    @functools.wraps(original)
+    def prepare(self: Any, options: Any) -> Any:
+        options = original(self, options)
+        if _outermost(cast("Any", type(self))) is not client:
+            return options
+        return then_add(self, options) if is_async else _add(self, options)
 
-        @functools.wraps(original)
-        def prepare(self: Any, options: Any) -> Any:
-            if _in_override.get():
-                return original(self, options)
-            token = _in_override.set(True)
-            try:
-                options = original(self, options)
-            finally:
-                _in_override.reset(token)
-            return _add(self, options)
-
-        wrapper = prepare
-    wrapper.__agentrt__ = True
-    setattr(client, _HOOK, wrapper)
+    prepare.__agentrt__ = True  # type: ignore[attr-defined]
+    setattr(client, _HOOK, prepare)
     _undo.append(functools.partial(setattr, client, _HOOK, original))
+    _outermost.cache_clear()
+
+
+@functools.lru_cache(MAX_CLIENT_TYPES)
+def _outermost(client: Any) -> type[Any] | None:
+    """Of the classes whose hook we wrapped, the one that this type of client calls first."""
+    return next((base for base in client.__mro__ if hasattr(base.__dict__.get(_HOOK), "__agentrt__")), None)
 
 
 def _add(client: Any, options: Any) -> Any:
@@ -184,12 +172,8 @@ def _add(client: Any, options: Any) -> Any:
         extra = options.extra_json or {}
         url = options.url if "://" in options.url else _text(client.base_url)
         given = options.headers if isinstance(options.headers, dict) else {}
-        added = request_addition(
-            url,
-            lambda: {**options.json_data, **extra} if extra else options.json_data,
-            lambda: (*_client_headers(client), *given),
-            options.idempotency_key,
-        )
+        body = {**options.json_data, **extra} if extra else options.json_data
+        added = request_addition(url, body, (*_client_headers(client), *given), options.idempotency_key)
         if added is None:
             return options
         options.headers = {**given, **added.headers}
@@ -218,10 +202,7 @@ def _client_headers(client: Any) -> Iterable[str]:
 
 
 def request_addition(
-    url: str,
-    body: Callable[[], dict[str, Any]],
-    header_names: Callable[[], Iterable[str]],
-    request_key: str | None,
+    url: str, body: Mapping[str, Any], header_names: Iterable[str], request_key: str | None
 ) -> Addition | None:
     """What to add to a request to this URL; None when it is not ours to touch. Never raises."""
     for ref in _sources:
@@ -232,7 +213,7 @@ def request_addition(
             if source.runtime.carries(url):
                 identity = source.request_identity(request_key)
                 if identity is not None:
-                    return addition(identity, source.runtime.plan(identity), body(), header_names())
+                    return addition(identity, source.runtime.plan(identity), body, header_names)
         except Exception as error:
             source.runtime.fault("inject", error)
     return None

@@ -246,7 +246,10 @@ class Call(Run):
     """An LLM request in progress, under a task."""
 
     def __init__(self, key: Hashable, parent: Run, metadata: Mapping[str, Any], identity: Identity) -> None:
-        super().__init__(key, parent, "", metadata)
+        # What `Run` does, written out: there is one for every request.
+        self.key, self.parent, self.name, self.metadata = key, parent, "", metadata
+        self.ns = parent.ns
+        self.tree, self.task, self.tool, self.bindings = parent.tree, parent.task, parent.tool, parent.bindings
         self.identity = identity
         self.session = identity.session_key
         self.call_id = run_id_text(key)
