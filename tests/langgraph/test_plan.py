@@ -122,7 +122,7 @@ def test_what_current_tells(run, server):
     assert told[0].plan == PLAN
     identity = told[0].identity
     assert (identity.agent, identity.session, identity.step) == (label["agent"], label["session"], label["step"])
-    assert identity.to_label(**told[0].plan.fields()) == server.requests[0].headers["x-agentrt-label"]
+    assert identity.to_label(**told[0].plan.fields()) == server.requests[0].body["vllm_xargs"]["agentrt"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("cache_salt", "mine"), ("priority", 9), ("cache_salt", None)])
