@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-vllm lint format benchmarks clean
+.PHONY: demo test test-versions test-vllm lint format benchmarks clean
 
 # The main job: a LangGraph workflow on the embedded engine, stock and with agentrt.  make demo ARGS=--json
 demo: .venv/.demo
@@ -11,6 +11,10 @@ demo: .venv/.demo
 # Every test that needs no vLLM.
 test: .venv/.dev
 	@$(BIN)/python -Im pytest $(ARGS)
+
+# What touches LangGraph, on the oldest versions supported; `make test` has the newest.
+test-versions: .venv-oldest/.ready
+	@.venv-oldest/bin/python -Im pytest tests/langgraph tests/versions tests/examples tests/cli $(ARGS)
 
 # A real vLLM server on the CPU: 4 GB to install, no GPU needed.
 test-vllm: .venv-vllm/.ready
@@ -32,7 +36,7 @@ benchmarks: .venv/.dev
 	@$(BIN)/python tests/benchmarks/langgraph_overhead.py
 
 clean:
-	rm -rf .venv .venv-vllm .cache
+	rm -rf .venv .venv-oldest .venv-vllm .cache
 
 .venv/.demo: pyproject.toml
 	@echo "installing agentrt for the demo (once)" >&2
@@ -45,6 +49,12 @@ clean:
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' >&2
 	@touch $@ .venv/.demo
+
+.venv-oldest/.ready: pyproject.toml tests/versions/oldest.txt
+	@echo "installing agentrt with the oldest versions it supports (once)" >&2
+	@$(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c tests/versions/oldest.txt >&2
+	@touch $@
 
 .venv-vllm/.ready: pyproject.toml tests/vllm/install.sh
 	@PYTHON=$(PYTHON) bash tests/vllm/install.sh .venv-vllm >&2

@@ -55,7 +55,7 @@ class Session:
         given = {"callbacks": callbacks} if callbacks else {}
         configurable = case.config.get("configurable", {})
         self.configs: list[Any] = [
-            {**case.config, **given, "configurable": {"thread_id": f"thread-{i}", **configurable}}
+            {**copy.deepcopy(case.config), **given, "configurable": {"thread_id": f"thread-{i}", **configurable}}
             for i in range(2 if way in SEVERAL else 1)
         ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import copy
 import operator
 from typing import Annotated, Any, TypedDict
 
@@ -192,3 +193,55 @@ def test_parallel_sub_agents(server, runtime, chat, call):
         expected = "boss/helper" if request.body["model"] == "inner" else "boss"
         assert request.label["agent"] == expected
         assert request.label["session"] == request.prompt.split("|")[0]
+
+
+def test_an_event_loop_per_thread(server, runtime, chat):
+    """One graph runs in eight threads at once, each with its own event loop."""
+
+    async def main(part: int) -> None:
+        async with openai.AsyncOpenAI(base_url=server.url, api_key="x") as client:
+            graph = instrument(async_graph(chat(), client), runtime)
+            await asyncio.gather(*(graph.ainvoke(*given(f"l{part}-{i}")) for i in range(4)))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda part: asyncio.run(main(part)), range(8)))
+    check(server, runtime, 8 * 4 * 5)
+
+
+def test_a_loop_inside_a_loop(server, runtime, chat):
+    """A node of a running loop runs another graph in a loop of its own, in a thread that knows the context."""
+    model = chat()
+
+    async def talk(state: State) -> State:
+        await model.ainvoke(f"{state['sid']}|outer/inner")
+        return {"x": ["1"]}
+
+    inner = StateGraph(State)
+    inner.add_node("inner", talk)
+    inner.add_edge(START, "inner")
+    sub = inner.compile(name="sub")
+
+    async def outer_node(state: State) -> State:
+        await asyncio.to_thread(lambda: asyncio.run(sub.ainvoke(state)))
+        await model.ainvoke(f"{state['sid']}|outer")
+        return {"x": ["1"]}
+
+    outer = StateGraph(State)
+    outer.add_node("outer", outer_node)
+    outer.add_edge(START, "outer")
+    graph = instrument(outer.compile(), runtime)
+
+    async def main() -> None:
+        await asyncio.gather(*(graph.ainvoke(*given(f"n{i}")) for i in range(SESSIONS)))
+
+    asyncio.run(main())
+    check(server, runtime, SESSIONS * 2)
+
+
+def test_copies_at_once(server, runtime, sync_graph):
+    """Copies of an instrumented graph run beside it, and report to the same runtime."""
+    graph = instrument(sync_graph, runtime)
+    copies = [graph, copy.copy(graph), graph.with_config(tags=["x"]), graph.with_retry()]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: copies[i % 4].invoke(*given(f"c{i}")), range(SESSIONS)))
+    check(server, runtime, SESSIONS * 5)

@@ -3,13 +3,14 @@
 import asyncio
 from typing import Any
 
+from langchain_core.runnables import RunnableLambda
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import CachePolicy, RetryPolicy
 
 from tests.differential.cases import START_INPUT, Kit, State, case, say
-from tests.differential.graphs.flat import AT_ONCE, built
+from tests.differential.graphs.flat import built
 from tests.differential.graphs.nodes import one
 
 
@@ -106,17 +107,12 @@ def router_raises(_: Kit) -> Any:
     return graph.compile(checkpointer=InMemorySaver())
 
 
-@case(call=AT_ONCE, unordered=True)
+@case(unordered=True)
 def sibling_raises(_: Kit) -> Any:
-    """The other is not waited for, so it must not be able to end before."""
-
-    async def first(_: State) -> Any:
+    async def wait(_: State) -> Any:
         await asyncio.Event().wait()
 
-    async def second(state: State) -> Any:
-        return _broken(state)
-
-    return built("a b", (START, "a"), (START, "b"), a=first, b=second).compile(checkpointer=InMemorySaver())
+    return built("a b", (START, "a"), (START, "b"), a=RunnableLambda(say("a"), wait), b=_broken).compile()
 
 
 @case()
