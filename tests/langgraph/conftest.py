@@ -269,9 +269,10 @@ def runtime(server: Server) -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def new_runtime() -> Callable[[str], Recorder]:
+def new_runtime() -> Iterator[Callable[[str], Recorder]]:
     """Makes further runtimes; their faults are the test's own business."""
-    return Recorder
+    yield Recorder
+    uninstall()
 
 
 @pytest.fixture
