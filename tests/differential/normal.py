@@ -16,6 +16,7 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID = re.compile(rf"\b{_UUID}\b|\b[0-9a-f]{{32}}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+(?:\+00:00|Z)?|\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT|(?<=elapsed: )[\d.]+")
 _VERSION = re.compile(r"\b(\d{32})\.\d+\.\d+(?:e-\d+)?")  # InMemorySaver adds a random part to channel versions
+_NODE_AT_FAULT = re.compile(r'(No synchronous function provided to )"\w+"')
 _OF_SERVER = re.compile(r"\b(c-|call_)\d+\b")  # counted over all requests
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # LangGraph's own machinery, and the callbacks, which are compared by what they are told
@@ -91,7 +92,7 @@ class Normal:
         told = _TIME.sub("<time>", _ADDRESS.sub("", text))
         told = _ID.sub(self._name, _VERSION.sub(r"\1", told))
         if self._unordered:
-            told = _OF_SERVER.sub(r"\1n", told)
+            told = _NODE_AT_FAULT.sub(r"\1<node>", _OF_SERVER.sub(r"\1n", told))
         if told == text:
             self._constant.add(text)
         return told
