@@ -7,22 +7,17 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langgraph.callbacks import GraphCallbackHandler
 
 from agentrt.engines.wire import LABEL_HEADER, LABEL_KEY, SESSION_HEADER
 from tests.differential.cases import Case, Kit, Rewind, Update
 from tests.differential.normal import Normal
 
-try:
-    from langgraph.callbacks import GraphCallbackHandler as _Base
-except ImportError:
-    _Base = BaseCallbackHandler
-
 MODES = ["values", "updates", "messages", "debug", "custom", "tasks", "checkpoints"]
 OUR_HEADERS = {LABEL_HEADER.lower(), SESSION_HEADER.lower()}
 
 
-class Listener(_Base):
+class Listener(GraphCallbackHandler):
     """The user's own handler: writes down all it is told."""
 
     def __init__(self) -> None:
@@ -37,7 +32,7 @@ def _listen(name: str) -> Callable[..., None]:
     return told
 
 
-for _name in dir(_Base):
+for _name in dir(GraphCallbackHandler):
     if _name.startswith("on_"):
         setattr(Listener, _name, _listen(_name))
 

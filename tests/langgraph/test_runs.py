@@ -70,6 +70,14 @@ def test_a_checkpointer_makes_the_session_resumable(runtime):
     assert ends(runtime) == [(False, False, True)]
 
 
+def test_threads_of_an_agent_do_not_mix(runtime):
+    """An agent that binds metadata of its own, as `create_agent` does, tells each run's own thread."""
+    agent = instrument(create_agent(LLM, [], name="boss"), runtime)
+    for thread in ("t1", "t2", "t3"):
+        agent.invoke({"messages": "h"}, {"configurable": {"thread_id": thread}})
+    assert [event.session.session for event in runtime.of(CallStarted)] == ["t1", "t2", "t3"]
+
+
 def test_a_failed_run(runtime):
     """An exception in a node ends the run as failed, and reaches the caller unchanged."""
     error = RuntimeError("the user's own")
@@ -101,8 +109,7 @@ def test_an_interrupt_is_no_failure(runtime):
 
 
 def test_a_declared_interrupt(runtime):
-    """`interrupt_before` ends the run as interrupted too, where LangGraph tells handlers of it."""
-    pytest.importorskip("langgraph.callbacks")
+    """`interrupt_before` ends the run as interrupted too."""
     graph = graph_of(a=speak, b=speak).compile(checkpointer=InMemorySaver(), interrupt_before=["b"])
     instrument(graph, runtime).invoke(INPUT, {"configurable": {"thread_id": "t"}})
     assert ends(runtime) == [(False, True, True)]

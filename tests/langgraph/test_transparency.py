@@ -7,7 +7,7 @@ import operator
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from agentrt_langgraph import AgentRTCallbackHandler, attach, install, instrument
+from agentrt_langgraph import AgentRTCallbackHandler, install, instrument
 from agentrt_langgraph.trackers import tracker_of
 from langchain.agents import create_agent
 from langchain_core.tools import tool
@@ -91,20 +91,6 @@ def test_the_original_is_untouched(graph, runtime):
     assert vars(graph) == before
     graph.invoke(INPUT, {"configurable": {"thread_id": "1"}})
     assert runtime.of(RunStarted) == []
-
-
-def test_a_copy_that_merges_callbacks_itself(graph, outcomes, runtime, monkeypatch):
-    """Where LangGraph lets a call's callbacks replace bound ones, both are called all the same."""
-    plain = outcomes(graph)
-    monkeypatch.setattr(attach, "_merges", lambda: False)
-    observed = instrument(graph, runtime)
-    assert isinstance(observed, type(graph))
-    assert outcomes(observed.with_config(tags=["x"])) == plain
-    assert runtime.agents().count("second/adder") == 12
-    other = AgentRTCallbackHandler(runtime)
-    observed.invoke(INPUT, {"callbacks": [other], "configurable": {"thread_id": "own"}})
-    assert runtime.of(RunStarted)[-1].session.session == "own"
-    assert runtime.open_runs() == 0
 
 
 METHODS = [name for name in vars(AgentRTCallbackHandler) if name.startswith("on_")]

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
+
 from agentrt_langgraph import completions, inject, tools
-from agentrt_langgraph.attach import LifecycleHandler, bound_handlers
+from agentrt_langgraph.attach import bound_handlers
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.records import Binding
 from agentrt_langgraph.trackers import tracker_of
@@ -16,10 +18,9 @@ from agentrt_langgraph.usage import NO_USAGE, read_usage
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
-    from langgraph.callbacks import GraphInterruptEvent
 
 
-class AgentRTCallbackHandler(LifecycleHandler):
+class AgentRTCallbackHandler(GraphCallbackHandler):
     """Observes every graph it is attached to: `graph.invoke(..., {"callbacks": [AgentRTCallbackHandler(runtime)]})`.
 
     Attach it as often as you like: a run told twice counts once. Handlers of one runtime share their state.
@@ -180,7 +181,7 @@ class AgentRTCallbackHandler(LifecycleHandler):
         """The retriever raised."""
         self._guard("on_retriever_error", self._tracker.chain_ended, run_id.int, None)
 
-    def on_interrupt(self, event: "GraphInterruptEvent") -> None:
+    def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """The graph paused; this is the only word of a pause declared by `interrupt_before`."""
         self._guard("on_interrupt", self._tracker.interrupted, _key(event.run_id))
 

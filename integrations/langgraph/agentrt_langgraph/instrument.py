@@ -12,7 +12,6 @@ from langchain_core.tracers import context as tracer_context
 from langchain_core.tracers.context import register_configure_hook
 
 from agentrt_langgraph import completions, inject, pregel, raw_threads, tools
-from agentrt_langgraph.attach import attach
 from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import AgentRTCallbackHandler, is_instrumented
 from agentrt_langgraph.port import RuntimePort
@@ -38,7 +37,7 @@ def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = Non
     tracker = tracker_of(runtime)  # kept until the handler keeps it
     binding = bind(graph, tracker, workload)
     declare(binding, tracker)
-    return cast("Graph", attach(graph, AgentRTCallbackHandler(runtime, binding=binding)))
+    return cast("Graph", graph.with_config(callbacks=[AgentRTCallbackHandler(runtime, binding=binding)]))
 
 
 def instrumented(runtime: RuntimePort, *, workload: str | None = None) -> Callable[[Builder], Builder]:

@@ -13,9 +13,10 @@ from typing import Any, Self
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langgraph.callbacks import GraphCallbackHandler
 from langgraph.pregel import Pregel
 
-from agentrt_langgraph.attach import LifecycleHandler, with_handlers
+from agentrt_langgraph.attach import with_handlers
 from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import is_instrumented
 from agentrt_langgraph.patches import Patch
@@ -23,7 +24,7 @@ from agentrt_langgraph.records import Binding
 from agentrt_langgraph.tracker import Tracker
 
 
-class GraphNotice(LifecycleHandler):
+class GraphNotice(GraphCallbackHandler):
     """Says of one run which graph it is of, and when it pauses. It is told nothing else."""
 
     raise_error = False
