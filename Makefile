@@ -10,11 +10,11 @@ demo: .venv/.demo
 
 # Every test that needs no vLLM.
 test: .venv/.dev
-	@$(BIN)/python -Im pytest $(ARGS)
+	@$(BIN)/python -Im pytest -n auto --maxprocesses 8 $(ARGS)
 
 # What touches LangGraph, on the oldest versions supported; `make test` has the newest.
 test-versions: .venv-oldest/.ready
-	@.venv-oldest/bin/python -Im pytest tests/langgraph tests/versions tests/examples tests/cli $(ARGS)
+	@.venv-oldest/bin/python -Im pytest -n auto --maxprocesses 8 tests/langgraph tests/versions tests/examples tests/cli $(ARGS)
 
 # A real vLLM server on the CPU: 4 GB to install, no GPU needed.
 test-vllm: .venv-vllm/.ready
