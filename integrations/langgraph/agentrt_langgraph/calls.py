@@ -1,6 +1,7 @@
 """Who makes a call: the identity of an LLM request or tool, and the dispatches that led to it."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from agentrt.ambient import Scope, names_since, scope
@@ -222,12 +223,10 @@ def _dispatches(task: Task) -> list[Dispatch]:
         others, how, weight = [START], "entry", 1.0
     if how == "superstep":
         weight = 1.0 / max(1, len(agents))
-    return [
-        Dispatch(
-            source=agent,
-            target=own,
-            how="call" if own.startswith(f"{agent}/") else how,
-            weight=weight,
-        )
-        for agent in others
-    ]
+    return [_dispatch_of(agent, own, how, weight) for agent in others]
+
+
+@lru_cache(4096)
+def _dispatch_of(source: str, target: str, how: str, weight: float) -> Dispatch:
+    """The same edges are taken again and again."""
+    return Dispatch(source=source, target=target, how="call" if target.startswith(f"{source}/") else how, weight=weight)
