@@ -65,6 +65,8 @@ class Runtime:
         self._owns_engine = not isinstance(engine, Engine)
         self.engine = engine if isinstance(engine, Engine) else self._make_engine(engine)
         self._origin = Origin(self.engine.base_url)
+        self.kept: dict[str, Any] = {}
+        """What integrations keep for as long as this runtime lives, by their name."""
         self._faults: dict[str, int] = {}
         self._events_dropped = 0
         self._lock = threading.RLock()

@@ -60,6 +60,9 @@ class Sink:
     tool_gates = ToolGates()
     clock = staticmethod(time.monotonic)
 
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
     def emit(self, event: object) -> None:
         """Forget it."""
 

@@ -62,6 +62,7 @@ class Sink:
 
     def __init__(self, *gates: Policy) -> None:
         self.tool_gates = ToolGates(gates)
+        self.kept: dict[str, Any] = {}
 
     def emit(self, event: object) -> None:
         """Forget it."""

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from agentrt_langgraph import AgentRTCallbackHandler, instrument
 from agentrt_langgraph.trackers import tracker_of
@@ -32,6 +33,7 @@ class Listener:
     clock = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
         self.events: list[Event] = []
         self.faults: list[tuple[str, BaseException]] = []
 

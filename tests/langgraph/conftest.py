@@ -28,6 +28,7 @@ class Recorder:
 
     def __init__(self, origin: str = "") -> None:
         self.settings = Settings()
+        self.kept: dict[str, Any] = {}
         self.clock: Callable[[], float] = time.monotonic
         self.events: list[Event] = []
         self.faults: list[tuple[str, BaseException]] = []

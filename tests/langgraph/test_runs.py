@@ -70,6 +70,17 @@ def test_a_checkpointer_makes_the_session_resumable(runtime):
     assert ends(runtime) == [(False, False, True)]
 
 
+def test_graphs_built_for_every_request(runtime):
+    """What is known of a session outlives the graph that served it."""
+    saver = InMemorySaver()
+    for _ in range(3):
+        graph = instrument(graph_of(a=speak).compile(checkpointer=saver), runtime)
+        graph.invoke(INPUT, {"configurable": {"thread_id": "t"}})
+        del graph
+        gc.collect()
+    assert [event.identity.step for event in runtime.of(CallStarted)] == [0, 1, 2]
+
+
 def test_threads_of_an_agent_do_not_mix(runtime):
     """An agent that binds metadata of its own, as `create_agent` does, tells each run's own thread."""
     agent = instrument(create_agent(LLM, [], name="boss"), runtime)

@@ -34,7 +34,7 @@ def instrument(graph: Graph, runtime: RuntimePort, *, workload: str | None = Non
         raise TypeError(f"instrument() takes a compiled LangGraph graph, not {type(graph).__name__}{hint}")
     if runtime.settings.disabled or is_instrumented(graph, runtime):
         return graph
-    tracker = tracker_of(runtime)  # kept until the handler keeps it
+    tracker = tracker_of(runtime)
     binding = bind(graph, tracker, workload)
     declare(binding, tracker)
     return cast("Graph", graph.with_config(callbacks=[AgentRTCallbackHandler(runtime, binding=binding)]))

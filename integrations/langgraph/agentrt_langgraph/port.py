@@ -1,6 +1,6 @@
 """What this package needs of a runtime, and no more. `agentrt.runtime.Runtime` has it."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from agentrt.config import Settings
 from agentrt.events import Event
@@ -19,6 +19,10 @@ class RuntimePort(Protocol):
     @property
     def tool_gates(self) -> ToolGates:
         """What is asked about tool calls; falsy when nothing is."""
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What integrations keep for as long as this runtime lives, by their name."""
 
     def clock(self) -> float:
         """Seconds, the time base of events."""

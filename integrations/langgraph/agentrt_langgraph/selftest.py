@@ -24,6 +24,9 @@ class _ProbeRuntime:
     settings = Settings.model_construct()
     tool_gates = ToolGates()
 
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
     def clock(self) -> float:
         return 0.0
 

@@ -1,22 +1,24 @@
-"""One tracker per runtime, alive as long as a handler uses it."""
+"""One tracker per runtime, for as long as the runtime lives: graphs may be built anew for every request."""
 
 import threading
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 from agentrt.ambient import register
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.tracker import Tracker
 
+_KEY = "langgraph"
 _lock = threading.Lock()
-_trackers: WeakValueDictionary[int, Tracker] = WeakValueDictionary()
+_trackers: WeakSet[Tracker] = WeakSet()
 
 
 def tracker_of(runtime: RuntimePort) -> Tracker:
-    """The tracker of this runtime. It holds the runtime, so the id cannot be taken by another meanwhile."""
+    """The tracker of this runtime."""
     with _lock:
-        tracker = _trackers.get(id(runtime))
+        tracker: Tracker | None = runtime.kept.get(_KEY)
         if tracker is None:
-            tracker = _trackers[id(runtime)] = Tracker(runtime)
+            tracker = runtime.kept[_KEY] = Tracker(runtime)
+            _trackers.add(tracker)
             register(tracker)
         return tracker
 
@@ -24,4 +26,4 @@ def tracker_of(runtime: RuntimePort) -> Tracker:
 def live_trackers() -> list[Tracker]:
     """Every tracker in use."""
     with _lock:
-        return list(_trackers.values())
+        return list(_trackers)
