@@ -34,6 +34,7 @@ benchmarks: .venv/.dev
 	@$(BIN)/python tests/benchmarks/kv_queue.py
 	@$(BIN)/python tests/benchmarks/kv_order.py
 	@$(BIN)/python tests/benchmarks/langgraph_overhead.py
+	@$(BIN)/python tests/benchmarks/tool_calls.py
 
 clean:
 	rm -rf .venv .venv-oldest .venv-vllm .cache
