@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentrt.identity import AgentKey
-from agentrt.kv.queue import Block
+from agentrt.kv.blocks import Block
 
 MAX_CHAINS = 256
 MAX_CHAIN_TOKENS = 32_768

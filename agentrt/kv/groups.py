@@ -17,7 +17,7 @@ two): a system prompt shared by a thousand sessions and a question asked twice a
 from enum import StrEnum
 
 from agentrt.identity import AgentKey, SessionKey
-from agentrt.kv.queue import FreeGroup
+from agentrt.kv.blocks import FreeGroup
 
 
 class Kind(StrEnum):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentrt.identity import AgentKey, SessionKey
+from agentrt.kv.blocks import Block
 from agentrt.kv.groups import Kind, OwnerGroup
 from agentrt.kv.ownership import Ownership
-from agentrt.kv.queue import Block
 
 
 def select(

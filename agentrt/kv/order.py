@@ -7,6 +7,7 @@ An engine calls, in its own loop (nothing here is thread-safe, nothing here bloc
     order.blocks_stored(...)              blocks of a request became full and hashed
     order.blocks_allocated(...)           blocks were handed out as new
     order.block_evicted(...)              a block's hash was dropped
+    order.call_preempted(...)             a request gives its blocks back, to be admitted again
     order.call_ended(...)                 a request finished or was aborted, before its blocks are freed
     order.tick()                          every step
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentrt.identity import AgentKey, Identity, SessionKey
+from agentrt.kv.blocks import Block
 from agentrt.kv.chains import AnchorChain, AnchorChains
 from agentrt.kv.groups import Kind, OwnerGroup
 from agentrt.kv.guard import Guard
@@ -27,7 +29,7 @@ from agentrt.kv.load import CacheLoad
 from agentrt.kv.lookup import residency, shared_head, sharing_of
 from agentrt.kv.overrides import lift_overrides
 from agentrt.kv.ownership import Ownership
-from agentrt.kv.queue import Block, OrderedFreeQueue
+from agentrt.kv.queue import OrderedFreeQueue
 from agentrt.kv.sessions import Sessions
 from agentrt.kv.value import Valuation
 
@@ -77,8 +79,6 @@ class KVOrder:
         """Build the queue from the engine's free blocks, given in stock order."""
         self.queue = OrderedFreeQueue(free_blocks, self.ownership.group_of)
         return self.queue
-
-    # ---- the request path ---------------------------------------------------------------------------------
 
     def call_started(
         self,
@@ -159,10 +159,10 @@ class KVOrder:
         """Blocks were handed out as new: whoever owned them does not any more."""
         if not self.queue.ordered:
             return
-        count = 0
-        for count, block_id in enumerate(block_ids, start=1):  # noqa: B007 - it may be any iterable
+        ids = list(block_ids)
+        for block_id in ids:
             self.ownership.forget(block_id)
-        self._load.allocated(count)
+        self._load.allocated(len(ids))
 
     def block_evicted(self, block_id: int) -> None:
         """A block's hash was dropped."""
@@ -226,8 +226,6 @@ class KVOrder:
     def residency(self, *, tenant: str, agent: str | None = None, session: str | None = None) -> list[dict[str, Any]]:
         """Owner groups of a tenant, optionally of one agent or session; nothing once the order has failed."""
         return residency(self.ownership, tenant=tenant, agent=agent, session=session) if self.queue.ordered else []
-
-    # ---- inside -------------------------------------------------------------------------------------------
 
     def _revalue(self, groups: Iterable[OwnerGroup], now: float) -> None:
         for group in groups:

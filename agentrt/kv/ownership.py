@@ -11,17 +11,13 @@ Parallel invocations of one agent in one session have contexts of their own, so 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
 
 from agentrt.identity import AgentKey, Identity, SessionKey
+from agentrt.kv.blocks import Block, FreeGroup
 from agentrt.kv.groups import Kind, OwnedBlock, OwnerGroup
-from agentrt.kv.queue import Block, FreeGroup
+from agentrt.kv.registry import GroupRegistry
 
-_ContextKey = tuple[SessionKey, AgentKey | None, str]
-_AnchorKey = tuple[AgentKey | None, int]
 _Groups = dict[OwnerGroup, None]
-_Key = TypeVar("_Key")
-_ABSENT = object()
 
 
 class Ownership:
@@ -32,10 +28,9 @@ class Ownership:
         self.group_of: list[FreeGroup] = [self.unknown] * num_blocks
         """Per block id; what the free queue orders by."""
         self._blocks: dict[int, OwnedBlock] = {}
-        self._contexts: dict[_ContextKey, OwnerGroup] = {}
-        self._anchors: dict[_AnchorKey, OwnerGroup] = {}
-        self._by_session: dict[SessionKey, _Groups] = {}
-        self._by_agent: dict[AgentKey | None, _Groups] = {}
+        self._registry = GroupRegistry()
+        self.of_session = self._registry.of_session
+        self.of_agent = self._registry.of_agent
 
     # ---- the request path ---------------------------------------------------------------------------------
 
@@ -73,7 +68,7 @@ class Ownership:
 
     def store_anchor(self, agent: AgentKey, blocks: Iterable[Block], sharing: int, now: float) -> OwnerGroup:
         """A warm-up computed these blocks for an agent's anchor."""
-        group = self._anchor(agent, sharing, now)
+        group = self._registry.anchor(agent, sharing, now)
         for block in blocks:
             if block.block_id not in self._blocks:
                 self._own(block.block_id, group, None).sharers = 2**sharing
@@ -92,14 +87,12 @@ class Ownership:
 
     def end_session(self, session: SessionKey) -> None:
         """Forget a session's membership in anchors; its blocks keep their (now worthless) group."""
-        for group in self.of_session(session):
-            if group.members.pop(session, _ABSENT) is not _ABSENT:
-                _discard(self._by_session, session, group)
+        self._registry.leave(session)
 
     def give_back(self, group: OwnerGroup, invocation: str, block_ids: Iterable[int], now: float) -> OwnerGroup:
         """Move blocks of a context to that of another invocation of its agent; returns that."""
         assert group.session is not None
-        target = self._context(group.session, group.agent, invocation, now)
+        target = self._registry.context(group.session, group.agent, invocation, now)
         for block_id in block_ids:
             self._move(block_id, self._blocks[block_id], target)
         return target
@@ -109,15 +102,7 @@ class Ownership:
     def groups(self) -> Iterator[OwnerGroup]:
         """Every group that owns a block, and `unknown`."""
         yield self.unknown
-        yield from (g for groups in self._by_agent.values() for g in groups)
-
-    def of_session(self, session: SessionKey) -> list[OwnerGroup]:
-        """Contexts of a session, and the anchors it touched."""
-        return list(self._by_session.get(session, {}))
-
-    def of_agent(self, agent: AgentKey) -> list[OwnerGroup]:
-        """Contexts and anchors of an agent."""
-        return list(self._by_agent.get(agent, {}))
+        yield from self._registry
 
     def anchors_of(self, agent: AgentKey) -> list[OwnerGroup]:
         """Anchors of an agent."""
@@ -138,7 +123,7 @@ class Ownership:
     @property
     def num_groups(self) -> int:
         """Groups that own a block."""
-        return sum(map(len, self._by_agent.values()))
+        return len(self._registry)
 
     # ---- how ownership changes ----------------------------------------------------------------------------
 
@@ -154,7 +139,7 @@ class Ownership:
         if group.kind is Kind.CONTEXT and identity is not None and group.session == session:
             if group.agent == agent or group.agent is None:
                 return group if group.agent is None else self._home(identity, now)
-            return self._context(identity.session_key, None, "", now)
+            return self._registry.context(identity.session_key, None, "", now)
         new_here = fresh.setdefault(group, session is None or session not in group.members)
         if group.kind is not Kind.ANCHOR or (new_here and session != owned.last_session):
             owned.sharers += 1
@@ -162,12 +147,12 @@ class Ownership:
         shared_agent = agent if group.kind is Kind.UNKNOWN else group.agent
         if identity is not None and agent != shared_agent:
             shared_agent = None
-        anchor = self._anchor(shared_agent, owned.sharers.bit_length() - 1, now)
+        anchor = self._registry.anchor(shared_agent, owned.sharers.bit_length() - 1, now)
         if group.kind is not Kind.UNKNOWN:
             anchor.born_s = min(anchor.born_s, group.born_s)
         for member in (group.session, session):
             if member is not None:
-                self._join(anchor, member)
+                self._registry.join(anchor, member)
         return anchor
 
     def _age_left_behind(
@@ -175,12 +160,12 @@ class Ownership:
     ) -> _Groups:
         """Rule 2: what is left of the contexts this call continued becomes stale."""
         changed: _Groups = {}
-        for group in list(self._by_session.get(identity.session_key, {})):
+        for group in self.of_session(identity.session_key):
             if group.kind is not Kind.CONTEXT or group.agent != identity.agent_key or group.stale:
                 continue
             if taken.get(group, 0) > len(group.free) > 0:
                 group.stale = True
-                self._detach(group)
+                self._registry.detach(group)
                 changed[group] = None
         if changed:  # what was taken over goes on in a group of its own
             for block in blocks:
@@ -194,25 +179,7 @@ class Ownership:
     def _home(self, identity: Identity | None, now: float) -> OwnerGroup:
         if identity is None:
             return self.unknown
-        return self._context(identity.session_key, identity.agent_key, identity.invocation, now)
-
-    def _context(self, session: SessionKey, agent: AgentKey | None, invocation: str, now: float) -> OwnerGroup:
-        key = (session, agent, invocation if agent else "")
-        group = self._contexts.get(key)
-        if group is None:
-            group = self._contexts[key] = OwnerGroup(
-                Kind.CONTEXT, agent=agent, session=session, invocation=key[2], born_s=now
-            )
-            self._register(group)
-            self._by_session.setdefault(session, {})[group] = None
-        return group
-
-    def _anchor(self, agent: AgentKey | None, sharing: int, now: float) -> OwnerGroup:
-        group = self._anchors.get((agent, sharing))
-        if group is None:
-            group = self._anchors[agent, sharing] = OwnerGroup(Kind.ANCHOR, agent=agent, sharing=sharing, born_s=now)
-            self._register(group)
-        return group
+        return self._registry.context(identity.session_key, identity.agent_key, identity.invocation, now)
 
     # ---- bookkeeping --------------------------------------------------------------------------------------
 
@@ -235,36 +202,6 @@ class Ownership:
         if not left.resident:
             self._drop(left)
 
-    def _join(self, anchor: OwnerGroup, session: SessionKey) -> None:
-        anchor.members[session] = None
-        self._by_session.setdefault(session, {})[anchor] = None
-
-    def _register(self, group: OwnerGroup) -> None:
-        self._by_agent.setdefault(group.agent, {})[group] = None
-
-    def _detach(self, group: OwnerGroup) -> None:
-        """Take a group from its key: its blocks stay together, the next ones go to a new group."""
-        if group.session is not None:
-            key = (group.session, group.agent, group.invocation)
-            if self._contexts.get(key) is group:
-                del self._contexts[key]
-        elif self._anchors.get((group.agent, group.sharing)) is group:
-            del self._anchors[group.agent, group.sharing]
-
     def _drop(self, group: OwnerGroup) -> None:
-        """Forget a group that owns nothing any more."""
-        if group is self.unknown:
-            return
-        self._detach(group)
-        _discard(self._by_agent, group.agent, group)
-        for session in [group.session, *group.members]:
-            if session is not None:
-                _discard(self._by_session, session, group)
-        group.members.clear()
-
-
-def _discard(index: dict[_Key, _Groups], key: _Key, group: OwnerGroup) -> None:
-    groups = index.get(key, {})
-    groups.pop(group, None)
-    if not groups:
-        index.pop(key, None)
+        if group is not self.unknown:
+            self._registry.drop(group)

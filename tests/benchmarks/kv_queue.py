@@ -12,7 +12,8 @@ import statistics
 import time
 from collections import OrderedDict
 
-from agentrt.kv.queue import FreeGroup, OrderedFreeQueue
+from agentrt.kv.blocks import FreeGroup
+from agentrt.kv.queue import OrderedFreeQueue
 
 
 class Block:

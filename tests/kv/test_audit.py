@@ -128,7 +128,7 @@ def disturb_count(pool):
 
 
 def disturb_session(pool):
-    pool.order.ownership._by_session.clear()
+    pool.order.ownership._registry._by_session.clear()
 
 
 def disturb_hash(pool):

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agentrt.kv.queue import FreeGroup, OrderedFreeQueue
+from agentrt.kv.blocks import FreeGroup
+from agentrt.kv.queue import OrderedFreeQueue
 
 NUM_BLOCKS = 24
 NUM_GROUPS = 4

@@ -9,8 +9,7 @@ from langgraph.graph import StateGraph
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.prior import declared_edges
-from agentrt_langgraph.records import Binding
-from agentrt_langgraph.structure import EMPTY, Structure, read_structure
+from agentrt_langgraph.structure import EMPTY, Binding, Structure, read_structure
 from agentrt_langgraph.tracker import Tracker
 
 MAX_VARIANTS = 64

@@ -11,7 +11,7 @@ from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 from agentrt_langgraph import completions, inject, tools
 from agentrt_langgraph.attach import bound_handlers
 from agentrt_langgraph.port import RuntimePort
-from agentrt_langgraph.records import Binding
+from agentrt_langgraph.structure import Binding
 from agentrt_langgraph.trackers import tracker_of
 from agentrt_langgraph.usage import NO_USAGE, read_usage
 

@@ -20,7 +20,7 @@ from agentrt_langgraph.attach import with_handlers
 from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import is_instrumented
 from agentrt_langgraph.patches import Patch
-from agentrt_langgraph.records import Binding
+from agentrt_langgraph.structure import Binding
 from agentrt_langgraph.tracker import Tracker
 
 

@@ -18,7 +18,7 @@ from agentrt.ambient import Scope, names_since, scope
 from agentrt.identity import Identity, SessionKey
 from agentrt_langgraph.names import ROOT, run_id_text
 from agentrt_langgraph.outbox import Naming, Outbox, Predecessors, is_sent
-from agentrt_langgraph.structure import EMPTY, Structure
+from agentrt_langgraph.structure import EMPTY, Binding, Structure
 from agentrt_langgraph.threads import Progress
 
 NAMESPACE = "langgraph_checkpoint_ns"
@@ -27,18 +27,6 @@ MAX_SUPERSTEPS = 256
 
 MAX_INVOCATIONS = 1000
 """Invocations remembered per task and graph, newest kept: what one `BranchAbandoned` may name."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Binding:
-    """What `instrument` and `install` know about a graph and callbacks do not say."""
-
-    workload: str
-    graph_name: str
-    structure: Structure
-    resumable: bool
-    declared: bool = field(default=False, compare=False)
-    """The runtime was told its edges."""
 
 
 @dataclass(slots=True)

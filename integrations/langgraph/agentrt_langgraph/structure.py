@@ -62,6 +62,18 @@ _NO_ROUTES: Mapping[Hashable, str] = {}
 EMPTY = Structure()
 
 
+@dataclass(slots=True, kw_only=True)
+class Binding:
+    """What `instrument` and `install` know about a graph and callbacks do not say."""
+
+    workload: str
+    graph_name: str
+    structure: Structure
+    resumable: bool
+    declared: bool = field(default=False, compare=False)
+    """The runtime was told its edges."""
+
+
 def read_structure(graph: Any) -> Structure:
     """Read a compiled graph. What it does not declare stays empty: edges are then inferred from order.
 

@@ -20,9 +20,10 @@ from agentrt_langgraph.handovers import router_ended, task_ended
 from agentrt_langgraph.lifecycle import Lifecycle, task_failed
 from agentrt_langgraph.naming import give_name
 from agentrt_langgraph.port import RuntimePort
-from agentrt_langgraph.records import Binding, Call, Run, Task, ToolRun
+from agentrt_langgraph.records import Call, Run, Task, ToolRun
 from agentrt_langgraph.reports import Reports
 from agentrt_langgraph.runs import OpenRuns, follows_others
+from agentrt_langgraph.structure import Binding
 from agentrt_langgraph.turns import Sessions
 from agentrt_langgraph.usage import NO_USAGE, Usage
 

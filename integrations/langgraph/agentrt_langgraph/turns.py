@@ -10,7 +10,8 @@ from agentrt.ambient import scope
 from agentrt.identity import SessionKey
 from agentrt_langgraph.names import UNNAMED_GRAPH, bounded, run_id_text
 from agentrt_langgraph.naming import session_name
-from agentrt_langgraph.records import Binding, Run, SessionMemory, Turn
+from agentrt_langgraph.records import Run, SessionMemory, Turn
+from agentrt_langgraph.structure import Binding
 from agentrt_langgraph.threads import Progress, Threads
 
 logger = logging.getLogger("agentrt")
