@@ -58,6 +58,7 @@ class Gate(Policy, ToolGate):
 @pytest.fixture(autouse=True)
 def unpatched():
     """Whatever the middleware does, it is no patch of ours that does it."""
+    uninstall()  # a graph of another test may still be instrumented
     assert not hasattr(openai._base_client.SyncAPIClient._prepare_options, "__agentrt__")
     yield
     uninstall()
