@@ -1,7 +1,6 @@
 """`AgentRTMiddleware`: labels and gates for agents, by public interfaces alone, and once where a handler is there."""
 
 import asyncio
-import itertools
 import subprocess
 import sys
 from typing import Any
@@ -25,9 +24,9 @@ from agentrt.gates import ToolGates
 from agentrt.plan import RequestPlan
 from agentrt.policy import Policy
 from agentrt.tools import Ask, Deny, Serve, ToolGate
+from tests.agents import go, thread
 
 MODES = ["invoke", "ainvoke", "stream", "astream"]
-THREADS = itertools.count()
 RUN_ONE = vars(ToolNode)["_run_one"]
 
 
@@ -64,28 +63,6 @@ def unpatched():
     uninstall()
 
 
-def thread() -> Any:
-    return {"configurable": {"thread_id": f"t{next(THREADS)}"}}
-
-
-def go(graph: Any, mode: str = "invoke", config: Any = None, given: Any = None) -> Any:
-    given, config = given or {"messages": "1+2?"}, config or thread()
-
-    async def last() -> Any:
-        found = None
-        async for chunk in graph.astream(given, config, stream_mode="values"):
-            found = chunk
-        return found
-
-    if mode == "invoke":
-        return graph.invoke(given, config)
-    if mode == "ainvoke":
-        return asyncio.run(graph.ainvoke(given, config))
-    if mode == "stream":
-        return list(graph.stream(given, config, stream_mode="values"))[-1]
-    return asyncio.run(last())
-
-
 def labels(server: Any) -> list[tuple[Any, ...]]:
     return [(r.label["agent"], r.label["session"], r.label["step"], r.label.get("parent")) for r in server.requests]
 
@@ -100,7 +77,7 @@ def test_one_line_labels_every_request(mode, runtime, chat, server, call):
     """An agent with nothing but the middleware sends its identity with each request, in header and body."""
     agent = create_agent(chat(), [add], name="calc", middleware=[AgentRTMiddleware(runtime)])
     server.script("m", call(("add", {"a": 1, "b": 2})))
-    state = go(agent, mode, {"configurable": {"thread_id": "t"}})
+    state = go(agent, mode, config={"configurable": {"thread_id": "t"}})
     assert [m.content for m in state["messages"]] == ["1+2?", "", "3", "ok"]
     assert labels(server) == [("calc", "t", 0, None), ("calc", "t", 1, None)]
     assert all(r.headers["x-session-id"] == "t" for r in server.requests)
@@ -142,7 +119,7 @@ def test_the_same_identity_as_a_handler_gives(mode, runtime, chat, server, call,
         server.reset()
         server.script("boss", call((name, {"question": "?"})))
         server.script("sub", call(("add", {"a": 1, "b": 2})))
-        go(graph, mode, config)
+        go(graph, mode, config=config)
         wanted = ("agent", "session", "step", "parent", "workload", "tenant")
         return [[r.label.get(key) for key in wanted] for r in server.requests]
 
@@ -179,7 +156,7 @@ def test_sub_agents_in_parallel(mode, runtime, chat, server, call):
     server.script("boss", call(*((name, {"question": name}) for name in names)))
     for name in names:
         server.script(name, call(("add", {"a": 1, "b": 2})))
-    go(boss, mode, {"configurable": {"thread_id": "t"}})
+    go(boss, mode, config={"configurable": {"thread_id": "t"}})
     by_model: dict[str, set[Any]] = {}
     for request in server.requests:
         label = request.label
@@ -243,7 +220,7 @@ def test_with_a_handler_all_is_said_once(way, mode, runtime, chat, server, call)
     if way == "hook_gone":
         uninstall()
     server.script("m", call(("add", {"a": 1, "b": 2})))
-    go(agent, mode, {"configurable": {"thread_id": "t"}})
+    go(agent, mode, config={"configurable": {"thread_id": "t"}})
     assert labels(server) == [("calc", "t", 0, None), ("calc", "t", 1, None)]
     assert [len(runtime.of(kind)) for kind in (RunStarted, RunEnded, CallStarted, CallEnded)] == [1, 1, 2, 2]
     assert [len(runtime.of(kind)) for kind in (ToolStarted, ToolEnded)] == [1, 1]
@@ -338,10 +315,10 @@ def test_gates_without_a_patch(answer, expected, mode, runtime, chat, server, ca
     )
     server.script("m", call(("add", {"a": 1, "b": 2})))
     config = thread()
-    state = go(agent, mode, config)
+    state = go(agent, mode, config=config)
     if isinstance(answer, Ask):
         assert agent.get_state(config).interrupts[0].value["arguments"] == {"a": 1, "b": 2}
-        state = go(agent, mode, config, Command(resume=False))
+        state = go(agent, mode, Command(resume=False), config)
     message = next(m for m in state["messages"] if isinstance(m, ToolMessage))
     content, status, outcome = expected
     assert content in message.content
@@ -360,10 +337,10 @@ def test_two_questions_at_once(mode, runtime, chat, server, call):
     agent = create_agent(chat(), [add], middleware=[AgentRTMiddleware(runtime)], checkpointer=InMemorySaver())
     server.script("m", call(("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4})))
     config = thread()
-    go(agent, mode, config)
+    go(agent, mode, config=config)
     asked = agent.get_state(config).interrupts
     answers = {question.id: question.value["arguments"]["a"] == 3 for question in asked}
-    state = go(agent, mode, config, Command(resume=answers))
+    state = go(agent, mode, Command(resume=answers), config)
     assert [m.status for m in state["messages"] if isinstance(m, ToolMessage)] == ["error", "success"]
 
 
@@ -377,8 +354,8 @@ def test_an_approval_is_for_the_call_it_was_asked_for(mode, runtime, chat, serve
     outer.add_node("worker", agent)
     outer.add_edge(START, "worker")
     graph, config = outer.compile(checkpointer=InMemorySaver()), thread()
-    go(graph, mode, config)
-    state = go(graph, mode, config, Command(resume=True))
+    go(graph, mode, config=config)
+    state = go(graph, mode, Command(resume=True), config)
     (message,) = (m for m in state["messages"] if isinstance(m, ToolMessage))
     assert message.status == "error"
     assert "the approval was for an earlier call" in message.content
@@ -391,10 +368,10 @@ def test_questions_one_after_the_other(mode, runtime, chat, server, call):
     agent = create_agent(chat(), [add], middleware=[AgentRTMiddleware(runtime)], checkpointer=InMemorySaver())
     server.script("m", *(call(("add", {"a": a, "b": 0})) for a in (1, 3, 1)))
     config = thread()
-    go(agent, mode, config)
+    go(agent, mode, config=config)
     for expected in (1, 3, 1):
         assert [q.value["arguments"]["a"] for q in agent.get_state(config).interrupts] == [expected]
-        state = go(agent, mode, config, Command(resume=expected == 3))
+        state = go(agent, mode, Command(resume=expected == 3), config)
     assert [m.status for m in state["messages"] if isinstance(m, ToolMessage)] == ["error", "success", "error"]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import itertools
 import operator
 import threading
 import warnings
@@ -27,6 +26,7 @@ from agentrt.events import ToolEnded, ToolStarted
 from agentrt.gates import ToolGates
 from agentrt.policy import Policy
 from agentrt.tools import Ask, Deny, Run, Serve, ToolGate, arguments_digest
+from tests.agents import go, thread
 
 KINDS = ["create_agent", "middleware", "react", "by_hand"]
 MODES = ["invoke", "ainvoke", "stream", "astream"]
@@ -122,34 +122,6 @@ def build(chat, runtime):
         return instrument(built, runtime)
 
     return make
-
-
-THREADS = itertools.count()
-
-
-def thread() -> Any:
-    """A conversation of its own."""
-    return {"configurable": {"thread_id": f"t{next(THREADS)}"}}
-
-
-def go(graph: Any, mode: str = "invoke", given: Any = None, config: Any = None) -> Any:
-    """Run the graph; the final state, in every mode."""
-    given = {"messages": "1+2?"} if given is None else given
-    config = thread() if config is None else config
-
-    async def last() -> Any:
-        found = None
-        async for chunk in graph.astream(given, config, stream_mode="values"):
-            found = chunk
-        return found
-
-    if mode == "invoke":
-        return graph.invoke(given, config)
-    if mode == "ainvoke":
-        return asyncio.run(graph.ainvoke(given, config))
-    if mode == "stream":
-        return list(graph.stream(given, config, stream_mode="values"))[-1]
-    return asyncio.run(last())
 
 
 def results(state: Any) -> list[tuple[Any, str, str]]:
