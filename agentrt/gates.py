@@ -8,13 +8,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from agentrt.policy import Policy
+from agentrt.policy import FAULTS_TO_BENCH, Policy
 from agentrt.tools import Answer, Deny, ToolCall, ToolGate, ToolRuling, checked, merge
 
 logger = logging.getLogger("agentrt")
-
-FAULTS_TO_BENCH = 5
-"""Faults in a row after which a gate is asked no more, unless it fails closed."""
 
 MAX_ACCOUNTS = 1_000
 """Tools by policy and kind; a model may invent tool names, and what is beyond is counted as `other`."""

@@ -14,14 +14,11 @@ from agentrt.errors import ConfigError
 from agentrt.events import Event
 from agentrt.identity import SessionKey
 from agentrt.observe import View
-from agentrt.policy import Policy
+from agentrt.policy import FAULTS_TO_BENCH, Policy
 from agentrt.predict import Forecast, Horizon, Pool
 from agentrt.score import Decision, Item, merge
 
 logger = logging.getLogger("agentrt")
-
-FAULTS_TO_BENCH = 5
-"""Faults of one verb in a row after which a policy is asked no more."""
 
 _T = TypeVar("_T")
 

@@ -15,7 +15,10 @@ from agentrt.observe import View
 from agentrt.predict import Forecast, Horizon
 from agentrt.score import Decision, Item
 
-__all__ = ["Policy"]
+__all__ = ["FAULTS_TO_BENCH", "Policy"]
+
+FAULTS_TO_BENCH = 5
+"""Faults in a row, of one verb or at tool calls, after which a policy is asked no more."""
 
 
 class Policy:

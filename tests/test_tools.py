@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrt import Runtime
-from agentrt.gates import FAULTS_TO_BENCH, MAX_ACCOUNTS, ToolGates
+from agentrt.gates import MAX_ACCOUNTS, ToolGates
 from agentrt.identity import Identity
-from agentrt.policy import Policy
+from agentrt.policy import FAULTS_TO_BENCH, Policy
 from agentrt.tools import (
     MAX_ARGUMENTS_CHARS,
     Ask,

@@ -6,11 +6,12 @@ from collections.abc import Hashable
 # which would be a third of what labelling a request costs.
 from langchain_core.runnables.config import var_child_runnable_config
 
+from agentrt_langgraph.names import run_key
+
 
 def ambient_run() -> Hashable:
     """Key of the innermost run whose code is executing here; None outside any."""
     config = var_child_runnable_config.get()
     if not config:
         return None
-    run_id = getattr(config.get("callbacks"), "parent_run_id", None)
-    return run_id.int if run_id is not None else None
+    return run_key(getattr(config.get("callbacks"), "parent_run_id", None))

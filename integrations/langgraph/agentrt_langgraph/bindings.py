@@ -6,7 +6,7 @@ from typing import Any
 
 from langgraph.graph import StateGraph
 
-from agentrt_langgraph.names import UNNAMED_GRAPH, bounded
+from agentrt_langgraph.names import AGENT_KEY, LC_AGENT_NAME, UNNAMED_GRAPH, bounded
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.prior import declared_edges
 from agentrt_langgraph.structure import EMPTY, Binding, Structure, read_structure
@@ -51,7 +51,7 @@ def _variant(graph: Any, builder: Any, workload: str | None) -> Hashable:
         workload,
         getattr(graph, "name", None),
         _is_resumable(graph),
-        *(str(metadata.get(key)) for key in ("agentrt_agent", "lc_agent_name", "ls_integration")),
+        *(str(metadata.get(key)) for key in (AGENT_KEY, LC_AGENT_NAME, "ls_integration")),
         *(len(getattr(builder, part, ())) for part in ("nodes", "edges", "branches", "waiting_edges")),
     )
 

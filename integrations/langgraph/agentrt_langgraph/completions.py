@@ -11,31 +11,35 @@ from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 
+from agentrt_langgraph.patches import Patch
+
 _lock = threading.Lock()
+_ours: type[BaseCallbackHandler] | None = None
 
 
 def enable(ours: type[BaseCallbackHandler]) -> None:
     """Tell handlers of this type apart from the others, from now on. Idempotent."""
+    global _ours  # noqa: PLW0603 - one patch per process, whoever asks
     with _lock:
         ours.run_inline = True
-        original = AsyncCallbackManager.on_llm_start
-        if not hasattr(original, "__agentrt__"):
-            AsyncCallbackManager.on_llm_start = _wrapped(original, ours)  # type: ignore[method-assign]
+        _ours = ours
+        _patch.apply()
 
 
 def disable(ours: type[BaseCallbackHandler]) -> None:
     """Undo `enable`. Handlers still attached no longer run inline: no request is labelled that would need it."""
+    global _ours  # noqa: PLW0603 - as above
     with _lock:
         ours.run_inline = False
-        original = getattr(AsyncCallbackManager.on_llm_start, "__agentrt__", None)
-        if original is not None:
-            AsyncCallbackManager.on_llm_start = original  # type: ignore[method-assign]
+        _ours = None
+        _patch.undo()
 
 
-def _wrapped(original: Any, ours: type[BaseCallbackHandler]) -> Any:
+def _wrapped(original: Any) -> Any:
     @functools.wraps(original)
     async def on_llm_start(self: Any, serialized: Any, prompts: Any, *args: Any, **kwargs: Any) -> Any:
-        own = [handler for handler in self.handlers if isinstance(handler, ours)]
+        ours = _ours
+        own = [handler for handler in self.handlers if isinstance(handler, ours)] if ours is not None else []
         if not own or len(own) == len(self.handlers):
             return await original(self, serialized, prompts, *args, **kwargs)
         others = self.copy()
@@ -49,8 +53,10 @@ def _wrapped(original: Any, ours: type[BaseCallbackHandler]) -> Any:
                 _tell(handler, serialized, [prompt], run_id=manager.run_id, **told)
         return managers
 
-    on_llm_start.__agentrt__ = original  # type: ignore[attr-defined]
     return on_llm_start
+
+
+_patch = Patch(AsyncCallbackManager, "on_llm_start", _wrapped)
 
 
 def _tell(handler: Any, *args: Any, **kwargs: Any) -> None:

@@ -4,21 +4,25 @@ Covers nodes built from then on. A question to a human is refused here: several 
 and the answer to one could be taken by another.
 """
 
-import functools
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 from agentrt_langgraph.gating import Gated
-from agentrt_langgraph.standin import astand_in, stand_in, tell
+from agentrt_langgraph.standin import aanswered, answered
 
 Decide = Callable[[Any, Any], Gated | None]
 
 
-def compose(original: Callable[..., Any], decide: Decide) -> Callable[..., Any]:
-    """`ToolNode.__init__` with our wrappers around the user's."""
+def compose(original: Callable[..., Any], *, decide: Decide, is_wanted: Callable[[], bool]) -> Callable[..., Any]:
+    """`ToolNode.__init__` with our wrappers around the user's, as long as they are wanted."""
 
-    @functools.wraps(original)
+    @wraps(original)
     def init(self: Any, *args: Any, wrap_tool_call: Any = None, awrap_tool_call: Any = None, **kwargs: Any) -> None:
+        if not is_wanted():
+            given = {"wrap_tool_call": wrap_tool_call, "awrap_tool_call": awrap_tool_call}
+            original(self, *args, **given, **kwargs)
+            return
         wrappers = {"wrap_tool_call": _wrap(wrap_tool_call, decide)}
         # A node with only a sync wrapper uses it in async runs too: another would leave the user's out.
         if awrap_tool_call is not None or wrap_tool_call is None:
@@ -30,25 +34,15 @@ def compose(original: Callable[..., Any], decide: Decide) -> Callable[..., Any]:
 
 def _wrap(theirs: Any, decide: Decide) -> Callable[..., Any]:
     def wrap(request: Any, execute: Any) -> Any:
-        gated = decide(request.tool_call, request.tool)
-        message: Any = stand_in(gated) if gated is not None else None
-        if message is None:
-            message = theirs(request, execute) if theirs is not None else execute(request)
-            if gated is not None:
-                tell(gated, message)
-        return message
+        run = partial(theirs, request, execute) if theirs is not None else partial(execute, request)
+        return answered(decide(request.tool_call, request.tool), run)
 
     return wrap
 
 
 def _awrap(theirs: Any, decide: Decide) -> Callable[..., Any]:
     async def wrap(request: Any, execute: Any) -> Any:
-        gated = decide(request.tool_call, request.tool)
-        message: Any = await astand_in(gated) if gated is not None else None
-        if message is None:
-            message = await (theirs(request, execute) if theirs is not None else execute(request))
-            if gated is not None:
-                tell(gated, message)
-        return message
+        run = partial(theirs, request, execute) if theirs is not None else partial(execute, request)
+        return await aanswered(decide(request.tool_call, request.tool), run)
 
     return wrap

@@ -10,6 +10,7 @@ from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 
 from agentrt_langgraph import completions, inject, tools
 from agentrt_langgraph.attach import bound_handlers
+from agentrt_langgraph.names import run_key
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.structure import Binding
 from agentrt_langgraph.trackers import tracker_of
@@ -70,7 +71,7 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
         try:
             name = kwargs.get("name") or ""
             self._tracker.chain_started(
-                run_id.int, _key(parent_run_id), name, metadata, tags, binding=self._binding, given=inputs
+                run_id.int, run_key(parent_run_id), name, metadata, tags, binding=self._binding, given=inputs
             )
         except Exception as error:
             self._runtime.fault("on_chain_start", error)
@@ -99,7 +100,7 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
     ) -> None:
         """A chat model is about to be called."""
         try:
-            self._tracker.call_started(run_id.int, _key(parent_run_id), metadata)
+            self._tracker.call_started(run_id.int, run_key(parent_run_id), metadata)
         except Exception as error:
             self._runtime.fault("on_chat_model_start", error)
 
@@ -115,7 +116,7 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """A completion model is about to be called."""
-        self._guard("on_llm_start", self._tracker.call_started, run_id.int, _key(parent_run_id), metadata)
+        self._guard("on_llm_start", self._tracker.call_started, run_id.int, run_key(parent_run_id), metadata)
 
     def on_llm_end(self, response: "LLMResult", *, run_id: UUID, **kwargs: Any) -> None:
         """The model answered."""
@@ -148,7 +149,7 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
         """A tool began. Of its arguments only a digest is taken."""
         name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
         self._guard(
-            "on_tool_start", self._tracker.tool_started, run_id.int, _key(parent_run_id), name, metadata, inputs
+            "on_tool_start", self._tracker.tool_started, run_id.int, run_key(parent_run_id), name, metadata, inputs
         )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -171,7 +172,7 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """A retriever began: followed only so that what it runs keeps its lineage."""
-        self._guard("on_retriever_start", self._tracker.chain_started, run_id.int, _key(parent_run_id), "", metadata)
+        self._guard("on_retriever_start", self._tracker.chain_started, run_id.int, run_key(parent_run_id), "", metadata)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """The retriever ended."""
@@ -183,7 +184,7 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """The graph paused; this is the only word of a pause declared by `interrupt_before`."""
-        self._guard("on_interrupt", self._tracker.interrupted, _key(event.run_id))
+        self._guard("on_interrupt", self._tracker.interrupted, run_key(event.run_id))
 
     def on_resume(self, event: Any) -> None:
         """The graph goes on: seen as a run of the same session."""
@@ -205,7 +206,3 @@ class AgentRTCallbackHandler(GraphCallbackHandler):
 def is_instrumented(graph: Any, runtime: RuntimePort) -> bool:
     """Whether a handler of this runtime is bound to the graph."""
     return any(isinstance(h, AgentRTCallbackHandler) and h.runtime is runtime for h in bound_handlers(graph))
-
-
-def _key(run_id: UUID | None) -> int | None:
-    return run_id.int if run_id is not None else None

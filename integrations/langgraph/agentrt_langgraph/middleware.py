@@ -15,7 +15,7 @@ from agentrt_langgraph.fields import addition
 from agentrt_langgraph.gating import Gated, GateSource, can_resume, decide
 from agentrt_langgraph.port import RuntimePort
 from agentrt_langgraph.standalone import Standalone
-from agentrt_langgraph.standin import astand_in, stand_in, tell
+from agentrt_langgraph.standin import aanswered, answered
 from agentrt_langgraph.tools import UNKNOWN
 from agentrt_langgraph.trackers import tracker_of
 
@@ -55,24 +55,22 @@ class AgentRTMiddleware(AgentMiddleware[Any, Any, Any]):
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Run the tool, unless a gate answers in its place."""
         gated, told = self._asked(request)
-        message: Any = stand_in(gated) if gated is not None else None
-        if message is None:
+
+        def run() -> Any:
             with told:
-                message = handler(request)
-            if gated is not None:
-                tell(gated, message)
-        return message
+                return handler(request)
+
+        return answered(gated, run)
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run the tool, unless a gate answers in its place."""
         gated, told = self._asked(request)
-        message: Any = await astand_in(gated) if gated is not None else None
-        if message is None:
+
+        async def run() -> Any:
             with told:
-                message = await handler(request)
-            if gated is not None:
-                tell(gated, message)
-        return message
+                return await handler(request)
+
+        return await aanswered(gated, run)
 
     def _prepared(self, request: Any) -> tuple[Any, AbstractContextManager[list[Any]]]:
         """The request to send, and what to put around the call. Never raises."""

@@ -3,11 +3,15 @@
 import hashlib
 import json
 from collections.abc import Hashable
+from uuid import UUID
 
 from agentrt.identity import MAX_NAME_CHARS
 
 AGENT_KEY = "agentrt_agent"
 """Metadata key that names the agent of a node, a graph or a model."""
+
+LC_AGENT_NAME = "lc_agent_name"
+"""Metadata key under which `create_agent(name=...)` leaves the agent's name."""
 
 ROOT = "root"
 """The visit of an agent that is a whole outermost graph: every run of its thread continues it."""
@@ -51,8 +55,13 @@ def agent_of_graph(name: str | None, tool: str | None, node: str | None) -> str 
     return node
 
 
+def run_key(run_id: UUID | None) -> int | None:
+    """What a run is found by: an integer, which hashes ten times faster than LangChain's UUID."""
+    return run_id.int if run_id is not None else None
+
+
 def run_id_text(key: Hashable) -> str:
-    """A run's id as text. LangChain's UUIDs are kept as integers, which hash ten times faster."""
+    """A run's id as text, from its key."""
     if not isinstance(key, int):
         return str(key)
     digits = f"{key:032x}"  # what str(UUID(int=key)) does, at a third of its price

@@ -12,6 +12,7 @@ from agentrt_langgraph.edges import predecessors
 from agentrt_langgraph.names import (
     AGENT_KEY,
     GENERIC_NODES,
+    LC_AGENT_NAME,
     LOOP_INTEGRATIONS,
     ROOT,
     SESSION_KEYS,
@@ -85,8 +86,8 @@ def describe_graph(graph: GraphRun) -> None:
     if override and override != outer.get(AGENT_KEY):
         graph.agent, graph.is_loop = str(override), True
         return
-    agent_name = metadata.get("lc_agent_name")
-    inherited = agent_name == outer.get("lc_agent_name")
+    agent_name = metadata.get(LC_AGENT_NAME)
+    inherited = agent_name == outer.get(LC_AGENT_NAME)
     # Both keys are inherited by whatever runs below: they count only where they are fresh.
     graph.is_loop = metadata.get("ls_integration") in LOOP_INTEGRATIONS and (
         (enclosing is None and not caller) or graph.name != UNNAMED_GRAPH or not inherited

@@ -19,6 +19,11 @@ class Patch:
         self._ours: Method | None = None
         self._original: Method | None = None
 
+    @property
+    def stands(self) -> bool:
+        """Whether our wrapper is in place, if only below somebody else's."""
+        return self._ours is not None
+
     def apply(self) -> None:
         """Wrap the method, unless our wrapper is in place already, perhaps below somebody else's."""
         found = self._owner.__dict__[self._name]

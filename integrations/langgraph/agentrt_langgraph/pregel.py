@@ -19,6 +19,7 @@ from langgraph.pregel import Pregel
 from agentrt_langgraph.attach import with_handlers
 from agentrt_langgraph.bindings import bind, declare
 from agentrt_langgraph.handler import is_instrumented
+from agentrt_langgraph.names import run_key
 from agentrt_langgraph.patches import Patch
 from agentrt_langgraph.structure import Binding
 from agentrt_langgraph.tracker import Tracker
@@ -52,10 +53,9 @@ class GraphNotice(GraphCallbackHandler):
         """The graph began: the first that is heard, since whatever begins later is inside it."""
         self.ignore_chain = True
         try:
-            parent_key = parent_run_id.int if parent_run_id is not None else None
             outermost = self._tracker.graph_started(
                 run_id.int,
-                parent_key,
+                run_key(parent_run_id),
                 kwargs.get("name") or "",
                 metadata,
                 tags,
@@ -70,7 +70,7 @@ class GraphNotice(GraphCallbackHandler):
     def on_interrupt(self, event: Any) -> None:
         """The graph paused, or one inside it."""
         try:
-            self._tracker.interrupted(event.run_id.int if event.run_id is not None else None)
+            self._tracker.interrupted(run_key(event.run_id))
         except Exception as error:
             self._tracker.runtime.fault("on_interrupt", error)
 

@@ -17,13 +17,12 @@ from langgraph.errors import GraphBubbleUp
 from agentrt.events import CallEnded, CallStarted, Dispatched, RunEnded, RunStarted, ToolEnded, ToolStarted
 from agentrt.identity import START, Dispatch, Identity, SessionKey
 from agentrt.tools import ToolCall, arguments_digest
-from agentrt_langgraph.names import AGENT_KEY, agent_of_graph, bounded, join_path
+from agentrt_langgraph.names import AGENT_KEY, LC_AGENT_NAME, agent_of_graph, bounded, join_path
 from agentrt_langgraph.naming import session_name
 from agentrt_langgraph.records import NAMESPACE
 from agentrt_langgraph.tracker import Tracker
 
 MAX_PROPOSED = 10_000
-_NAME = "lc_agent_name"
 _UNNAMED = "model"
 """What the handler, too, calls an agent without a name: its node."""
 
@@ -46,7 +45,7 @@ class Standalone:
 
     def __init__(self, tracker: Tracker, agent: str | None) -> None:
         self._tracker = tracker
-        self.runtime = self._runtime = tracker.runtime
+        self.runtime = tracker.runtime
         self.reports = tracker.reports
         self._agent = agent
         self._proposed: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -134,7 +133,7 @@ class Standalone:
         """As said; else by metadata, where it is not merely the calling agent's; else by the tool or node around it."""
         if self._agent is not None:
             return self._agent
-        for key in (AGENT_KEY, _NAME):
+        for key in (AGENT_KEY, LC_AGENT_NAME):
             name = metadata.get(key)
             if name and (outer is None or name != outer.metadata.get(key)):
                 return str(name)
@@ -146,37 +145,37 @@ class Standalone:
         try:
             tell(*args)
         except Exception as error:
-            self._runtime.fault("middleware", error)
+            self.runtime.fault("middleware", error)
 
     def _visit(self, identity: Identity, resumable: bool) -> None:  # noqa: FBT001 - passed on by `_emit`
-        session, now = identity.session_key, self._runtime.clock()
+        session, now = identity.session_key, self.runtime.clock()
         edge = Dispatch(source=START, target=identity.agent, how="entry")
         if identity.parent is not None:
             edge = Dispatch(source=identity.parent, target=identity.agent, how="call")
         else:
             started = RunStarted(at_s=now, session=session, workload=identity.workload, resumable=resumable)
-            self._runtime.emit(started)
-        self._runtime.emit(Dispatched(at_s=now, session=session, workload=identity.workload, dispatch=edge))
+            self.runtime.emit(started)
+        self.runtime.emit(Dispatched(at_s=now, session=session, workload=identity.workload, dispatch=edge))
 
     def _run_ended(self, identity: Identity, resumable: bool, failed: bool) -> None:  # noqa: FBT001
         if identity.parent is None:
             ended = RunEnded(
-                at_s=self._runtime.clock(),
+                at_s=self.runtime.clock(),
                 session=identity.session_key,
                 workload=identity.workload,
                 resumable=resumable,
                 failed=failed,
             )
-            self._runtime.emit(ended)
+            self.runtime.emit(ended)
 
     def _call_started(self, identity: Identity) -> None:
-        now, call_id = self._runtime.clock(), _call_id(identity)
-        self._runtime.emit(CallStarted(at_s=now, session=identity.session_key, identity=identity, call_id=call_id))
+        now, call_id = self.runtime.clock(), _call_id(identity)
+        self.runtime.emit(CallStarted(at_s=now, session=identity.session_key, identity=identity, call_id=call_id))
 
     def _call_ended(self, identity: Identity, answer: AIMessage | None, failed: bool) -> None:  # noqa: FBT001
         usage = answer.usage_metadata if answer is not None else None
         ended = CallEnded(
-            at_s=self._runtime.clock(),
+            at_s=self.runtime.clock(),
             session=identity.session_key,
             identity=identity,
             call_id=_call_id(identity),
@@ -185,11 +184,11 @@ class Standalone:
             cached_tokens=usage.get("input_token_details", {}).get("cache_read") if usage else None,
             output_tokens=usage["output_tokens"] if usage else None,
         )
-        self._runtime.emit(ended)
+        self.runtime.emit(ended)
 
     def _tool_started(self, identity: Identity, tool_call: Mapping[str, Any], started: list[ToolStarted]) -> None:
         event = ToolStarted(
-            at_s=self._runtime.clock(),
+            at_s=self.runtime.clock(),
             session=identity.session_key,
             identity=identity,
             tool=str(tool_call.get("name")),
@@ -197,10 +196,10 @@ class Standalone:
             arguments_digest=arguments_digest(tool_call.get("args"), identity.tenant),
         )
         started.append(event)
-        self._runtime.emit(event)
+        self.runtime.emit(event)
 
     def _tool_ended(self, started: ToolStarted, failed: bool) -> None:  # noqa: FBT001
-        now = self._runtime.clock()
+        now = self.runtime.clock()
         ended = ToolEnded(
             at_s=now,
             session=started.session,
@@ -211,7 +210,7 @@ class Standalone:
             failed=failed,
             arguments_digest=started.arguments_digest,
         )
-        self._runtime.emit(ended)
+        self.runtime.emit(ended)
 
 
 def _namespace(metadata: Mapping[str, Any]) -> str:

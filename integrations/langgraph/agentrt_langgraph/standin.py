@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,28 +15,47 @@ from agentrt.tools import Deny, Serve, ToolCall
 from agentrt_langgraph.gating import Gated, note
 
 
-def stand_in(gated: Gated) -> ToolMessage | None:
-    """The message that takes the tool's place; None when the tool is to run. Never raises.
+def answered(gated: Gated | None, run: Callable[[], Any]) -> Any:
+    """What the agent gets: what stands in for the tool, else what `run` returns, of which the gates are told.
 
-    Waits for a result that is still being computed, as long as its policy allows.
+    `run` is called at most once, and what it raises passes through. Waits for a result that is still being computed,
+    as long as its policy allows.
     """
-    answer = gated.answer
-    if isinstance(answer, Serve) and isinstance(answer.result, Future):
+    if gated is None:
+        return run()
+    if (served := _awaited(gated)) is not None:
         with contextlib.suppress(Exception):  # late, failed or cancelled: the tool runs
-            answer.result.exception(answer.wait_s)
-    return _message(gated, answer)
+            served[0].exception(served[1])
+    message: Any = _message(gated)
+    if message is None:
+        message = run()
+        _tell(gated, message)
+    return message
 
 
-async def astand_in(gated: Gated) -> ToolMessage | None:
-    """As `stand_in`, while other tasks of the event loop go on."""
+async def aanswered(gated: Gated | None, run: Callable[[], Awaitable[Any]]) -> Any:
+    """As `answered`, while other tasks of the event loop go on."""
+    if gated is None:
+        return await run()
+    if (served := _awaited(gated)) is not None:
+        with contextlib.suppress(Exception):
+            await _settled(*served)
+    message: Any = _message(gated)
+    if message is None:
+        message = await run()
+        _tell(gated, message)
+    return message
+
+
+def _awaited(gated: Gated) -> tuple[Future[Any], float] | None:
+    """The result that may still be being computed, if one is to be served, and for how long it is worth waiting."""
     answer = gated.answer
     if isinstance(answer, Serve) and isinstance(answer.result, Future):
-        with contextlib.suppress(Exception):
-            await _settled(answer.result, answer.wait_s)
-    return _message(gated, answer)
+        return answer.result, answer.wait_s
+    return None
 
 
-def tell(gated: Gated, result: object) -> None:
+def _tell(gated: Gated, result: object) -> None:
     """Let the gates know what the tool returned, if it may stand in for later calls. Never raises."""
     if not isinstance(result, ToolMessage) or result.status == "error":
         return
@@ -48,7 +68,9 @@ def tell(gated: Gated, result: object) -> None:
             source.runtime.fault("tool_gates", error)
 
 
-def _message(gated: Gated, answer: Serve | Deny | None) -> ToolMessage | None:
+def _message(gated: Gated) -> ToolMessage | None:
+    """What takes the tool's place; None when the tool is to run. Never raises."""
+    answer = gated.answer
     if answer is None or gated.ruling is None:
         return None
     call, policy = gated.call, gated.ruling.policy

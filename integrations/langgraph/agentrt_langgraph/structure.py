@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrt_langgraph.names import LOOP_INTEGRATIONS, agent_of_graph
+from agentrt_langgraph.names import AGENT_KEY, LC_AGENT_NAME, LOOP_INTEGRATIONS, agent_of_graph
 from agentrt_langgraph.references import graphs_in, handoffs_in, names_commands, tools_of, wrapped_name
 
 MAX_DEPTH = 8
@@ -93,7 +93,7 @@ def _read(graph: Any, known: dict[int, Structure], depth: int) -> Structure:
     known[id(graph)] = EMPTY
     metadata = (getattr(graph, "config", None) or {}).get("metadata") or {}
     name = getattr(graph, "name", None)
-    is_loop = "agentrt_agent" in metadata or metadata.get("ls_integration") in LOOP_INTEGRATIONS
+    is_loop = AGENT_KEY in metadata or metadata.get("ls_integration") in LOOP_INTEGRATIONS
     children = _children(graph, known, depth, only_tools=is_loop)
     edges: dict[str, set[str]] = {}
     for source, target in builder.edges:
@@ -121,7 +121,7 @@ def _read(graph: Any, known: dict[int, Structure], depth: int) -> Structure:
         children=children,
         handoffs=frozenset().union(*(handoffs_in(spec.runnable) for spec in builder.nodes.values())),
         name=name,
-        agent=metadata.get("agentrt_agent") or metadata.get("lc_agent_name") or agent_of_graph(name, None, None),
+        agent=metadata.get(AGENT_KEY) or metadata.get(LC_AGENT_NAME) or agent_of_graph(name, None, None),
         is_loop=is_loop,
     )
     return structure
@@ -151,7 +151,7 @@ def _routes(
 
 def _overrides(builder: Any) -> Iterator[tuple[str, str]]:
     for node, spec in builder.nodes.items():
-        name = wrapped_name(spec.runnable) or (getattr(spec, "metadata", None) or {}).get("agentrt_agent")
+        name = wrapped_name(spec.runnable) or (getattr(spec, "metadata", None) or {}).get(AGENT_KEY)
         if name:
             yield node, str(name)
 

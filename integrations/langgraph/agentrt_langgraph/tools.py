@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -23,7 +24,8 @@ from agentrt.identity import Identity
 from agentrt_langgraph.composed import compose
 from agentrt_langgraph.gating import Gated, GateSource, decide
 from agentrt_langgraph.naming import session_name
-from agentrt_langgraph.standin import astand_in, stand_in, tell
+from agentrt_langgraph.patches import Patch
+from agentrt_langgraph.standin import aanswered, answered
 
 _PARSE, _RUN, _ARUN = "_parse_input", "_run_one", "_arun_one"
 _PARAMETERS = {_PARSE: ["self", "input"], _RUN: ["self", "call", "input_type", "tool_runtime"]}
@@ -40,7 +42,7 @@ class CallerSource(GateSource, Protocol):
 
 _lock = threading.Lock()
 _sources: tuple[weakref.ref[Any], ...] = ()
-_undo: list[Callable[[], None]] = []
+_patches: list[Patch] = []
 _decided: ContextVar[dict[int, tuple[Any, Gated]] | None] = ContextVar("agentrt_decided", default=None)
 """By id of the call's dictionary, which is what the node hands on; the dictionary itself, to be sure of that."""
 _gated: ContextVar[Gated | None] = ContextVar("agentrt_gated", default=None)
@@ -58,8 +60,10 @@ def enable(source: CallerSource) -> None:
             alive.append(weakref.ref(source))
         _sources = tuple(alive)
         try:
-            if not _undo:
-                _patch()
+            if not any(patch.stands for patch in _patches):
+                _patches[:] = _interception()
+            for patch in _patches:
+                patch.apply()
         except Exception as error:
             source.runtime.fault("tools", error)
 
@@ -68,8 +72,8 @@ def disable() -> None:
     """Take our interception out of `ToolNode`. Idempotent."""
     global _sources  # noqa: PLW0603 - as above
     with _lock:
-        while _undo:
-            _undo.pop()()
+        for patch in _patches:
+            patch.undo()
         _sources = ()
 
 
@@ -81,15 +85,11 @@ def is_gated(source: GateSource, tool_call_id: object) -> bool:
     return any(other.runtime is source.runtime for other, _ in gated.asked)
 
 
-def _patch() -> None:
-    if _as_expected():
-        wrap = {_PARSE: _parse, _RUN: _run, _ARUN: _arun}
-        wrappers = {name: wrap[name](getattr(ToolNode, name)) for name in _PARAMETERS}
-    else:
-        wrappers = {"__init__": compose(ToolNode.__init__, lambda call, tool: _decide(call, tool, may_ask=False))}
-    for name, wrapper in wrappers.items():
-        _undo.append(functools.partial(setattr, ToolNode, name, getattr(ToolNode, name)))
-        setattr(ToolNode, name, wrapper)
+def _interception() -> list[Patch]:
+    if not _as_expected():
+        decided = partial(_decide, may_ask=False)
+        return [Patch(ToolNode, "__init__", partial(compose, decide=decided, is_wanted=lambda: bool(_sources)))]
+    return [Patch(ToolNode, name, wrap) for name, wrap in ((_PARSE, _parse), (_RUN, _run), (_ARUN, _arun))]
 
 
 def _as_expected() -> bool:
@@ -119,14 +119,7 @@ def _parse(original: Callable[..., Any]) -> Callable[..., Any]:
 def _run(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run(self: Any, call: Any, input_type: Any, tool_runtime: Any) -> Any:
-        gated = _taken(self, call)
-        if gated is None:
-            return original(self, call, input_type, tool_runtime)
-        message = stand_in(gated)
-        if message is None:
-            message = original(self, call, input_type, tool_runtime)
-            tell(gated, message)
-        return message
+        return answered(_taken(self, call), lambda: original(self, call, input_type, tool_runtime))
 
     return run
 
@@ -134,14 +127,7 @@ def _run(original: Callable[..., Any]) -> Callable[..., Any]:
 def _arun(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def run(self: Any, call: Any, input_type: Any, tool_runtime: Any) -> Any:
-        gated = _taken(self, call)
-        if gated is None:
-            return await original(self, call, input_type, tool_runtime)
-        message: Any = await astand_in(gated)
-        if message is None:
-            message = await original(self, call, input_type, tool_runtime)
-            tell(gated, message)
-        return message
+        return await aanswered(_taken(self, call), lambda: original(self, call, input_type, tool_runtime))
 
     return run
 
